@@ -1,0 +1,39 @@
+"""``cgbench check``: does a model keep the contract of a potential?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgbench.cli.common import AsJson, console, print_json, progress_bars
+from cgbench.errors import ValidationError
+
+
+def check(
+    model: Annotated[str, typer.Argument(help="A model.pt, or the name of a shipped model.")],
+    system: Annotated[
+        list[str] | None, typer.Option("--system", help="Systems to check on (default: trained).")
+    ] = None,
+    home: Annotated[Path | None, typer.Option("--home", help="Data home.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the conformance suite: shapes, forces, invariances, batches, smoothness, throughput."""
+    from rich.console import Console
+
+    from cgbench.pipeline.check import check_model
+    from cgbench.pipeline.tables import conformance_table
+
+    with progress_bars() as progress:
+        report = check_model(model, system or None, home=home, progress=progress)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        Console().print(conformance_table(report))
+    if not report.passed:
+        failed = [item for item in report.checks if not item.passed]
+        raise ValidationError(
+            f"{model}: not a conforming potential",
+            expected="every check passed",
+            found="; ".join(f"{item.name}: {item.detail}" for item in failed),
+        )
+    console.print("every check passed")

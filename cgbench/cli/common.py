@@ -1,0 +1,53 @@
+"""What every verb shares: options, progress bars and printing."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn
+
+from cgbench.progress import Progress as Listener
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="Data home (default: CGBENCH_HOME, else the user data folder)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Redo what is there already.")]
+
+#: Progress and messages go to stderr, so that stdout stays clean for ``--json`` and pipes.
+console = Console(stderr=True, highlight=False)
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Listener]:
+    """Show one bar per task on stderr; the task's text up to a bracket is its identity."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>4.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+    )
+    known: dict[str, TaskID] = {}
+
+    def listen(task: str, done: float, total: float) -> None:
+        identity = task.partition(" (")[0]
+        if identity not in known:
+            known[identity] = bars.add_task(task, total=total)
+        bars.update(known[identity], description=task, completed=done, total=total)
+
+    with bars:
+        yield listen
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))

@@ -1,0 +1,74 @@
+"""Assembles the verbs, turns errors into messages and exit codes."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from cgbench import __version__
+from cgbench.cli import (
+    check,
+    demo,
+    evaluate,
+    info,
+    preprocess,
+    reference,
+    report,
+    simulate,
+    splits,
+    train,
+)
+from cgbench.errors import CgbenchError
+
+app = typer.Typer(
+    name="cgbench",
+    help="Data, baselines and one evaluation harness for coarse-grained protein potentials.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"cgbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    """Options before the verb."""
+
+
+app.command("demo")(demo.demo)
+app.command("info")(info.info)
+app.command("preprocess")(preprocess.preprocess)
+app.command("train")(train.train)
+app.command("check")(check.check)
+app.command("simulate")(simulate.simulate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.add_typer(reference.app, name="reference")
+app.add_typer(splits.app, name="splits")
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 ok, 2 usage, 3 integrity, 4 validation, 5 simulation."""
+    try:
+        app()
+    except CgbenchError as error:
+        Console(stderr=True, highlight=False).print(
+            f"error: {error.message}", style="bold red", markup=False, soft_wrap=True
+        )
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            "interrupted: finished steps are kept; run the same command to continue", style="yellow"
+        )
+        sys.exit(130)

@@ -1,0 +1,23 @@
+"""``cgbench report``: a self-contained HTML page from run folders."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgbench.cli.common import AsJson, console, print_json
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or their result.json.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Draw FES maps, marginals, traces and tables of one or several results into one page."""
+    from cgbench.pipeline.evaluate import report_runs
+
+    page = report_runs(runs, out)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        console.print(f"report: {page}", soft_wrap=True)

@@ -1,0 +1,58 @@
+"""``cgbench simulate``: batched Langevin dynamics of a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgbench.cli.common import AsJson, Force, Home, console, print_json, progress_bars
+from cgbench.errors import SimulationError
+
+
+def simulate(
+    model: Annotated[str, typer.Argument(help="A model.pt, or the name of a shipped model.")],
+    system: Annotated[
+        list[str] | None, typer.Option("--system", help="Systems (default: those trained on).")
+    ] = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="Protocol id.")] = "standard",
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all replicas' streams.")] = 1,
+    threads: Annotated[int | None, typer.Option("--threads", help="Torch threads.")] = None,
+    xtc: Annotated[bool, typer.Option("--xtc", help="Also export xtc with topology.")] = False,
+    force: Force = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a model from the reference's start frames; interrupted, it resumes."""
+    from cgbench.pipeline.simulate import default_run_folder, simulate_model
+
+    folder = out or default_run_folder(model, protocol)
+    with progress_bars() as progress:
+        outcomes = simulate_model(
+            model,
+            system or None,
+            protocol=protocol,
+            out=folder,
+            seed=seed,
+            threads=threads,
+            xtc=xtc,
+            force=force,
+            home=home,
+            progress=progress,
+        )
+    if as_json:
+        print_json({key: outcome.model_dump(mode="json") for key, outcome in outcomes.items()})
+    else:
+        for key, outcome in outcomes.items():
+            alive = sum(frame >= outcome.n_output_frames for frame in outcome.alive_until)
+            console.print(
+                f"{key}: {outcome.status}, {alive} of {len(outcome.alive_until)} replicas alive, "
+                f"{outcome.steps_per_second:.1f} steps/s, {outcome.ns_per_day:.1f} ns/day"
+            )
+        console.print(f"trajectories: {folder / 'trajectories.zarr'}", soft_wrap=True)
+    failed = [key for key, outcome in outcomes.items() if outcome.status == "failed"]
+    if failed:
+        raise SimulationError(
+            f"{model}: every replica failed for {', '.join(failed)}",
+            fix="run 'cgbench check' on the model; the frames until the failure are kept",
+        )

@@ -1,0 +1,66 @@
+"""What happens beside the optimisation: progress and a limit on the time."""
+
+import time
+from typing import Any
+
+import lightning
+
+from cgbench.progress import Progress
+
+
+class ReportProgress(lightning.Callback):
+    """Tells a Progress how many batches of how many are done, with the last validation loss."""
+
+    def __init__(self, progress: Progress, maximum_minutes: float | None) -> None:
+        self.progress = progress
+        self.limit = None if maximum_minutes is None else maximum_minutes * 60.0
+        self.started = 0.0
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Report, as a share of the epochs or of the time limit, whichever ends first."""
+        if batch_index % 5:
+            return
+        batches = trainer.num_training_batches
+        done = (trainer.current_epoch + (batch_index + 1) / batches) / trainer.max_epochs
+        if self.limit is not None:
+            done = max(done, (time.monotonic() - self.started) / self.limit)
+        loss = trainer.callback_metrics.get("val_loss")
+        text = f"epoch {trainer.current_epoch + 1}"
+        if loss is not None:
+            text += f", validation loss {float(loss):.3f}"
+        self.progress(f"train ({text})", min(done, 1.0), 1.0)
+
+
+class TimeLimit(lightning.Callback):
+    """Stops after the epoch in which a run's time, over all its resumptions, is used up."""
+
+    def __init__(self, minutes: float) -> None:
+        self.limit = minutes * 60.0
+        self.used = 0.0
+        self.mark = 0.0
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Start the clock."""
+        self.mark = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        """Stop the trainer when the limit is reached."""
+        now = time.monotonic()
+        self.used += now - self.mark
+        self.mark = now
+        if self.used >= self.limit:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time used so far, so that a resumed run does not start over."""
+        return {"used": self.used}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the time used before the interruption."""
+        self.used = float(state_dict["used"])

@@ -1,0 +1,84 @@
+"""Force matching as a LightningModule."""
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from cgbench.data import FrameBatch
+from cgbench.errors import SimulationError
+from cgbench.models import GraphNetwork
+from cgbench.train.config import OptimiserSettings
+
+
+class ForceMatching(lightning.LightningModule):
+    """Fits a network to delta forces (force minus prior) by least squares.
+
+    The loss is the mean over components of the squared difference, in (kcal/mol/Å)² (Noid et al.,
+    J. Chem. Phys. 128, 244114 (2008), eq. 12; delta learning: Wang et al., ACS Cent. Sci. 5, 755
+    (2019)). Its minimum is the variance of the instantaneous forces around the mean force, which
+    the data alone cannot tell.
+    """
+
+    def __init__(self, network: GraphNetwork, optimiser: OptimiserSettings) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = optimiser
+
+    def forces(self, batch: FrameBatch) -> Tensor:
+        """Return the network's forces (n_frames, n_beads, 3), kcal/mol/Å, with their graph."""
+        # Validation runs without gradients, but a force is one.
+        with torch.enable_grad():
+            pos = batch.pos.detach().requires_grad_(True)
+            energy = self.network.energy_chains(batch.bead_types, pos)
+            (gradient,) = torch.autograd.grad(energy.sum(), pos, create_graph=self.training)
+        return -gradient
+
+    def _loss(self, batch: FrameBatch, part: str) -> Tensor:
+        difference = self.forces(batch) - batch.forces
+        loss = difference.square().mean()
+        frames = len(batch.pos)
+        self.log(f"{part}_loss", loss, on_epoch=True, on_step=False, batch_size=frames)
+        if part != "train":
+            self.log(f"{part}_l1", difference.abs().mean(), on_epoch=True, batch_size=frames)
+        return loss
+
+    def training_step(self, batch: FrameBatch, batch_index: int) -> Tensor:
+        """Return the loss of one batch.
+
+        Raises:
+            SimulationError: The loss is not finite; the last checkpoint is kept.
+        """
+        loss = self._loss(batch, "train")
+        if not torch.isfinite(loss):
+            raise SimulationError(
+                f"training diverged at epoch {self.current_epoch}, batch {batch_index}",
+                expected="a finite loss",
+                found=float(loss),
+                fix="lower optimiser.learning_rate or set optimiser.gradient_clip; "
+                "the last good state is in logs/last.ckpt",
+            )
+        return loss
+
+    def validation_step(self, batch: FrameBatch, batch_index: int) -> None:
+        """Log the loss of one validation batch."""
+        self._loss(batch, "val")
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam and the plateau schedule on the validation loss."""
+        optimiser = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimiser,
+            factor=self.settings.factor,
+            patience=self.settings.patience,
+            min_lr=self.settings.minimum_learning_rate,
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss", "interval": "epoch"},
+        }

@@ -1,0 +1,266 @@
+"""One training run from a configuration to ``model.pt``, resumable at every epoch."""
+
+import time
+from pathlib import Path
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from cgbench import config as files
+from cgbench import provenance, registry
+from cgbench.config import Frozen
+from cgbench.data import ForcesDataModule
+from cgbench.errors import IntegrityError, UsageError
+from cgbench.evaluate import read_reference
+from cgbench.models import GraphNetwork, NetworkPotential, PotentialSpec, TrainedOn, save_model
+from cgbench.priors import PriorParameters, plot_priors
+from cgbench.progress import Progress, silent
+from cgbench.splits import Split, read_split
+from cgbench.store import SystemStore, find_reference, find_split, open_store
+from cgbench.train.callbacks import ReportProgress, TimeLimit
+from cgbench.train.config import TrainingConfig
+from cgbench.train.fitting import fit_system_prior, training_weights
+from cgbench.train.module import ForceMatching
+
+
+class TrainingOutcome(Frozen):
+    """What a finished run says of itself (``training.json``).
+
+    Losses are mean squared differences of the delta forces, (kcal/mol/Å)², on the validation
+    part; ``explained`` is the share of their variance that the network explains there.
+    """
+
+    fingerprint: str
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    validation_variance: float
+    explained: float
+    seconds: float
+    n_parameters: int
+
+
+class _RunState(Frozen):
+    """What a run folder was started for, and the seconds spent in it before this process."""
+
+    fingerprint: str
+    seconds: float = 0.0
+
+
+def prior_only(
+    prior: PriorParameters, system: str, store: SystemStore, split: Split, licence: str
+) -> NetworkPotential:
+    """Return the potential that is the fitted prior alone."""
+    spec = PotentialSpec(
+        name=f"prior-only/{system}",
+        version="1",
+        cutoff=None,
+        trained_on=(_trained_on(store, split),),
+        force_map=None,
+        licence=licence,
+        description="Fitted bonds, repulsion and dihedrals, without a network.",
+    )
+    return NetworkPotential(None, prior, spec)
+
+
+def _trained_on(store: SystemStore, split: Split) -> TrainedOn:
+    return TrainedOn(
+        system=store.metadata.system,
+        split_id=split.id,
+        split_fingerprint=split.fingerprint,
+        store_fingerprint=store.fingerprint,
+        part="train",
+    )
+
+
+def _prepare(out: Path, fingerprint: str, resume: bool, force: bool) -> _RunState:
+    """Decide whether a folder is new, ours to continue, or somebody else's."""
+    path = out / "run.json"
+    fresh = _RunState(fingerprint=fingerprint)
+    if force or not path.is_file():
+        for name in ("model.pt", "training.json", "logs/last.ckpt", "logs/best.ckpt"):
+            (out / name).unlink(missing_ok=True)
+        files.write_model(path, fresh)
+        return fresh
+    state = files.read_model(_RunState, path)
+    if state.fingerprint != fingerprint:
+        raise UsageError(
+            f"{out}: holds a run of another configuration, data set or split",
+            expected=fingerprint,
+            found=state.fingerprint,
+            fix="choose another --out, or --force to start over",
+        )
+    if not resume and not (out / "training.json").is_file():
+        raise UsageError(
+            f"{out}: holds an unfinished run", fix="--resume to continue it, --force to start over"
+        )
+    return state
+
+
+def _trainer(
+    settings: TrainingConfig, out: Path, progress: Progress
+) -> tuple[lightning.Trainer, ModelCheckpoint]:
+    logs = out / "logs"
+    optimiser = settings.optimiser
+    best = ModelCheckpoint(
+        dirpath=logs, filename="best", monitor="val_loss", save_top_k=1, enable_version_counter=False
+    )
+    last = ModelCheckpoint(dirpath=logs, filename="last", enable_version_counter=False)
+    callbacks: list[lightning.Callback] = [
+        EarlyStopping("val_loss", patience=optimiser.early_stopping_patience, check_finite=True),
+        LearningRateMonitor("epoch"),
+        ReportProgress(progress, optimiser.maximum_minutes),
+        best,
+        last,
+    ]
+    if optimiser.maximum_minutes is not None:
+        callbacks.append(TimeLimit(optimiser.maximum_minutes))
+    trainer = lightning.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        max_epochs=optimiser.maximum_epochs,
+        gradient_clip_val=optimiser.gradient_clip,
+        callbacks=callbacks,
+        logger=CSVLogger(out, name="", version="logs"),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        inference_mode=False,
+        deterministic=True,
+        reload_dataloaders_every_n_epochs=1,
+        log_every_n_steps=20,
+    )
+    return trainer, best
+
+
+def train(
+    settings: TrainingConfig,
+    out: Path,
+    *,
+    home: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> TrainingOutcome:
+    """Train a network on top of a fitted prior and write ``model.pt``.
+
+    The run folder holds ``config.yaml`` (resolved), ``prior.json`` and its plot, ``logs/``,
+    ``model.pt``, ``training.json`` and ``provenance.json``. A finished run with the same
+    configuration, store and split is returned as it is.
+
+    Raises:
+        UsageError: The system, split or force map is unknown, or the folder holds another run.
+        SimulationError: The loss diverged.
+    """
+    registry.system(settings.system)
+    store = open_store(settings.system, home)
+    split = read_split(find_split(settings.system, settings.split, home))
+    bundle = read_reference(find_reference(settings.system, home))
+    fingerprint = files.fingerprint(
+        {
+            "config": settings.model_dump(mode="json"),
+            "store": store.fingerprint,
+            "split": split.fingerprint,
+        }
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    state = _prepare(out, fingerprint, resume, force)
+    finished = out / "training.json"
+    if finished.is_file() and (out / "model.pt").is_file():
+        return files.read_model(TrainingOutcome, finished)
+
+    files.write_atomic(out / "config.yaml", yaml.safe_dump(settings.model_dump(mode="json")))
+    progress("fit the prior", 0, 1)
+    prior = fit_system_prior(store, split, bundle, settings.prior)
+    files.write_model(out / "prior.json", prior)
+    _plot(prior, store, split, bundle, out / "prior.png")
+    progress("fit the prior", 1, 1)
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    network = GraphNetwork(settings.network)
+    data = ForcesDataModule(
+        store,
+        split=split,
+        force_map=settings.force_map,
+        prior=prior,
+        batch_size=settings.optimiser.batch_size,
+        seed=settings.seed,
+    )
+    module = ForceMatching(network, settings.optimiser)
+    trainer, best = _trainer(settings, out, progress)
+    checkpoint = out / "logs" / "last.ckpt"
+    started = time.monotonic()
+    try:
+        # Our own checkpoint still is a file that somebody may have exchanged: tensors only.
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            weights_only=True,
+        )
+    finally:
+        seconds = state.seconds + time.monotonic() - started
+        files.write_model(out / "run.json", state.model_copy(update={"seconds": seconds}))
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return _finish(settings, out, module, best, data, prior, store, split, seconds, trainer)
+
+
+def _finish(
+    settings: TrainingConfig,
+    out: Path,
+    module: ForceMatching,
+    best: ModelCheckpoint,
+    data: ForcesDataModule,
+    prior: PriorParameters,
+    store: SystemStore,
+    split: Split,
+    seconds: float,
+    trainer: lightning.Trainer,
+) -> TrainingOutcome:
+    chosen = _read_checkpoint(Path(best.best_model_path))
+    module.load_state_dict(chosen["state_dict"])
+    network = module.network.eval().requires_grad_(False)
+    variance = float(data.validation_variance())
+    loss = float(best.best_model_score or float("nan"))
+    outcome = TrainingOutcome(
+        fingerprint=files.read_model(_RunState, out / "run.json").fingerprint,
+        epochs=trainer.current_epoch,
+        best_epoch=int(chosen["epoch"]) + 1,
+        validation_loss=loss,
+        validation_variance=variance,
+        explained=1.0 - loss / variance,
+        seconds=seconds,
+        n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )
+    spec = PotentialSpec(
+        name=settings.name,
+        version="1",
+        cutoff=settings.network.cutoff_upper,
+        trained_on=(_trained_on(store, split),),
+        force_map=settings.force_map or store.metadata.default_force_map,
+        licence=settings.licence,
+        description=settings.description,
+        seeds=(settings.seed,),
+        training_cost_s=round(seconds, 1),
+        n_parameters=outcome.n_parameters,
+    )
+    save_model(out / "model.pt", NetworkPotential(network, prior, spec))
+    files.write_model(out / "provenance.json", provenance.collect({"training": settings.seed}))
+    files.write_model(out / "training.json", outcome)
+    return outcome
+
+
+def _read_checkpoint(path: Path) -> dict[str, object]:
+    try:
+        checkpoint: dict[str, object] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise IntegrityError(
+            f"{path}: the checkpoint cannot be read", found=error, fix="start over with --force"
+        ) from error
+    return checkpoint
