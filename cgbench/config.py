@@ -60,7 +60,9 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path}: no such file")
     size = path.stat().st_size
     if size > MAX_TEXT_BYTES:
-        raise IntegrityError(f"{path}: too large", expected=f"at most {MAX_TEXT_BYTES} bytes", found=size)
+        raise IntegrityError(
+            f"{path}: too large", expected=f"at most {MAX_TEXT_BYTES} bytes", found=size
+        )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -50,8 +50,7 @@ def evaluate(
                 home=home,
                 progress=progress,
             )
-        else:
-            assert ensemble is not None
+        elif ensemble is not None:
             result = evaluate_ensemble(
                 ensemble,
                 system or None,

@@ -28,9 +28,7 @@ def train(
     settings = read_config(config, override)
     folder = out or Path("cgbench-runs") / settings.name
     with progress_bars() as progress:
-        outcome = run(
-            settings, folder, home=home, resume=resume, force=force, progress=progress
-        )
+        outcome = run(settings, folder, home=home, resume=resume, force=force, progress=progress)
     if as_json:
         print_json(outcome.model_dump(mode="json") | {"model": str(folder / "model.pt")})
         return

@@ -9,7 +9,7 @@ distances between projections are kinetic distances.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -22,6 +22,16 @@ from cgbench.progress import Progress, silent
 _CHUNK_BYTES: Final = 32 * 1024 * 1024
 
 FeatureFunction = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+class FrameSequence(Protocol):
+    """A trajectory that gives its frames by slices: an array, or something that reads them."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+
+    def __getitem__(self, frames: slice, /) -> NDArray[Any]:
+        """Return a range of frames, (n, …)."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +200,11 @@ class _Accumulator:
                 expected=f"a trajectory of more than {lag_frames} frames",
                 found="only shorter ones",
             )
-        return LaggedMoments(
-            self.shift, self.n_pairs, self.total, self.sums, self.differences
-        )
+        return LaggedMoments(self.shift, self.n_pairs, self.total, self.sums, self.differences)
 
 
 def lagged_moments(
-    trajectories: Iterable[NDArray[Any]],
+    trajectories: Iterable[FrameSequence],
     lag_frames: int,
     *,
     features: FeatureFunction = _as_they_are,
@@ -238,7 +246,7 @@ def lagged_moments(
 
 def _add_trajectory(
     accumulator: _Accumulator,
-    trajectory: NDArray[Any],
+    trajectory: FrameSequence,
     lag_frames: int,
     features: FeatureFunction,
     mask: NDArray[np.bool_] | None,
@@ -309,7 +317,7 @@ def solve_tica(
 
 
 def fit_tica(
-    trajectories: Iterable[NDArray[Any]],
+    trajectories: Iterable[FrameSequence],
     lag_frames: int,
     dimensions: int,
     epsilon: float,

@@ -1,1 +1,56 @@
+"""The potentials that cgbench trains, simulates and scores: graph networks on top of priors."""
 
+from pathlib import Path
+
+import torch
+
+from cgbench.models.files import load_model, model_hash, save_model
+from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
+from cgbench.models.pairs import Pairs
+from cgbench.models.potential import (
+    ChainResult,
+    NetworkPotential,
+    Potential,
+    PotentialSpec,
+    TrainedOn,
+)
+
+__all__ = [
+    "ChainResult",
+    "GraphNetwork",
+    "GraphNetworkSettings",
+    "NetworkPotential",
+    "Pairs",
+    "Potential",
+    "PotentialSpec",
+    "TrainedOn",
+    "load",
+    "load_model",
+    "model_hash",
+    "save_model",
+]
+
+
+def load(
+    name_or_path: str | Path,
+    home: Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> NetworkPotential:
+    """Load a potential by name or path.
+
+    Args:
+        name_or_path: A file, or a name as ``torchmd-gn/chignolin-sample``, looked for in the data
+            home and then in the package.
+        home: Data home; the default one if not given.
+        device: Where the weights go.
+        dtype: Precision of the computation.
+
+    Raises:
+        UsageError: Neither a file nor a known name.
+        IntegrityError: The file is damaged or not safe.
+    """
+    from cgbench.store import find_model
+
+    return load_model(find_model(str(name_or_path), home), device=device, dtype=dtype)

@@ -45,6 +45,6 @@ def check_model(
         bundle = read_reference(find_reference(key, home))
         inputs[key] = (
             torch.tensor(registry.system(key).bead_types),
-            torch.from_numpy(bundle.start_frames.copy()),
+            torch.from_numpy(bundle.start_coordinates.copy()),
         )
     return check_potential(potential, inputs, progress=progress)

@@ -1,1 +1,58 @@
+"""The one place for every protein, protocol, metric, split and constant."""
 
+from cgbench.registry.beads import Bead, BeadVocabulary
+from cgbench.registry.constants import Constants
+from cgbench.registry.loader import (
+    bead_vocabulary,
+    constants,
+    metric,
+    metrics,
+    mutant,
+    mutants,
+    protocol,
+    protocols,
+    published_facts,
+    split,
+    splits,
+    system,
+    systems,
+)
+from cgbench.registry.models import (
+    AnalysisSettings,
+    MetricSpec,
+    Mutant,
+    NativeStructure,
+    Protocol,
+    PublishedFact,
+    SplitSettings,
+    SplitSpec,
+    System,
+)
+
+__all__ = [
+    "AnalysisSettings",
+    "Bead",
+    "BeadVocabulary",
+    "Constants",
+    "MetricSpec",
+    "Mutant",
+    "NativeStructure",
+    "Protocol",
+    "PublishedFact",
+    "SplitSettings",
+    "SplitSpec",
+    "System",
+    "bead_vocabulary",
+    "constants",
+    "metric",
+    "metrics",
+    "mutant",
+    "mutants",
+    "protocol",
+    "protocols",
+    "published_facts",
+    "split",
+    "splits",
+    "system",
+    "systems",
+]

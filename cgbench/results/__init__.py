@@ -1,1 +1,43 @@
+"""The versioned result schema: reading, writing, migration and tables."""
 
+from cgbench.results.export import export_schemas
+from cgbench.results.file import MAX_RESULT_BYTES, migrate, read_result, write_result
+from cgbench.results.schema import (
+    GateStatus,
+    MetricStatus,
+    MetricValue,
+    ModelIdentity,
+    PairedDifference,
+    ProtocolIdentity,
+    ReferenceIdentity,
+    Result,
+    SplitIdentity,
+    SystemResult,
+    SystemStatus,
+    Verification,
+    WeightsStatus,
+)
+from cgbench.results.table import COLUMNS, to_frame
+
+__all__ = [
+    "COLUMNS",
+    "MAX_RESULT_BYTES",
+    "GateStatus",
+    "MetricStatus",
+    "MetricValue",
+    "ModelIdentity",
+    "PairedDifference",
+    "ProtocolIdentity",
+    "ReferenceIdentity",
+    "Result",
+    "SplitIdentity",
+    "SystemResult",
+    "SystemStatus",
+    "Verification",
+    "WeightsStatus",
+    "export_schemas",
+    "migrate",
+    "read_result",
+    "to_frame",
+    "write_result",
+]

@@ -106,7 +106,11 @@ def _trainer(
     logs = out / "logs"
     optimiser = settings.optimiser
     best = ModelCheckpoint(
-        dirpath=logs, filename="best", monitor="val_loss", save_top_k=1, enable_version_counter=False
+        dirpath=logs,
+        filename="best",
+        monitor="val_loss",
+        save_top_k=1,
+        enable_version_counter=False,
     )
     last = ModelCheckpoint(dirpath=logs, filename="last", enable_version_counter=False)
     callbacks: list[lightning.Callback] = [
@@ -128,7 +132,6 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        inference_mode=False,
         deterministic=True,
         reload_dataloaders_every_n_epochs=1,
         log_every_n_steps=20,

@@ -1,0 +1,154 @@
+"""The parts of a split as a LightningDataModule."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from cgbench.data.dataset import ProteinForcesDataset, resolve_split
+from cgbench.data.loader import BlockShuffleLoader, Mode
+from cgbench.errors import ValidationError
+from cgbench.priors import PriorParameters
+from cgbench.splits import Split
+from cgbench.store import SystemStore, open_store
+
+
+class ForcesDataModule(lightning.LightningDataModule):
+    """Loaders of the training, validation and test part of one system.
+
+    Training frames come in a new order every epoch, which depends on the seed and the number of
+    the epoch alone: a resumed run goes on as the interrupted one would have. Under a Lightning
+    trainer with several processes every process gets its share.
+
+    Args:
+        store: Name of a system with a local store, a store's folder, or an open store.
+        split: Split id, split file, or a split.
+        force_map: Name of the force map (default: the store's default).
+        prior: Prior whose forces are subtracted.
+        batch_size: Frames per batch.
+        seed: Seed of the order of training frames.
+        drop_last: Whether an incomplete last training batch is left out.
+        mode: ``auto``, ``memory`` or ``stream``, see ``BlockShuffleLoader``.
+        home: Data home to look names up in.
+
+    Raises:
+        UsageError: No such store, split or force map.
+        ValidationError: The split was made for another store.
+    """
+
+    def __init__(
+        self,
+        store: SystemStore | Path | str,
+        split: Split | Path | str = "block-v1",
+        *,
+        force_map: str | None = None,
+        prior: PriorParameters | None = None,
+        batch_size: int = 256,
+        seed: int = 0,
+        drop_last: bool = False,
+        mode: Mode = "auto",
+        home: Path | None = None,
+    ) -> None:
+        super().__init__()
+        opened = store if isinstance(store, SystemStore) else open_store(store, home)
+        self.path = opened.path
+        self.split = resolve_split(split, opened.metadata.system, home)
+        self.force_map = force_map
+        self.prior = prior
+        self.batch_size = batch_size
+        self.seed = seed
+        self.drop_last = drop_last
+        self.mode = mode
+        self._loaders: dict[tuple[str, int, int], BlockShuffleLoader] = {}
+        # Now, so that a wrong name is told before a run begins; nothing is read yet.
+        self._datasets = {"train": self._dataset("train", opened)}
+        self.force_map = self._datasets["train"].force_map
+
+    def _dataset(self, part: str, store: SystemStore | Path) -> ProteinForcesDataset:
+        return ProteinForcesDataset(store, part, self.split, self.force_map, self.prior)
+
+    def dataset(self, part: str) -> ProteinForcesDataset:
+        """Return the dataset of a part; the same object every time.
+
+        Raises:
+            UsageError: There is no such part.
+            ValidationError: It holds no valid frame.
+        """
+        if part not in self._datasets:
+            self._datasets[part] = self._dataset(part, self.path)
+        return self._datasets[part]
+
+    def _loader(self, part: str) -> BlockShuffleLoader:
+        rank = 0 if self.trainer is None else self.trainer.global_rank
+        world_size = 1 if self.trainer is None else self.trainer.world_size
+        key = (part, rank, world_size)
+        if key not in self._loaders:
+            train = part == "train"
+            self._loaders[key] = BlockShuffleLoader(
+                self.dataset(part),
+                self.batch_size,
+                seed=self.seed,
+                shuffle=train,
+                drop_last=train and self.drop_last,
+                mode=self.mode,
+                rank=rank,
+                world_size=world_size,
+            )
+        return self._loaders[key]
+
+    def train_dataloader(self) -> BlockShuffleLoader:
+        """Return shuffled batches of the training part."""
+        loader = self._loader("train")
+        if self.trainer is not None:
+            loader.set_epoch(self.trainer.current_epoch)
+        return loader
+
+    def val_dataloader(self) -> BlockShuffleLoader:
+        """Return batches of the validation part, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> BlockShuffleLoader:
+        """Return batches of the test part, in order."""
+        return self._loader("test")
+
+    def validation_variance(self) -> float:
+        """Return the mean square of the validation (delta) forces, (kcal/mol/Å)².
+
+        It is the loss of a network that predicts nothing, and, as internal forces add up to
+        zero, their variance.
+        """
+        total, count = 0.0, 0
+        for batch in BlockShuffleLoader(
+            self.dataset("val"), self.batch_size, shuffle=False, mode=self.mode
+        ):
+            total += float(batch.forces.double().square().sum())
+            count += batch.forces.numel()
+        return total / count
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "store_fingerprint": self.split.store_fingerprint,
+            "split_fingerprint": self.split.fingerprint,
+            "force_map": self.force_map,
+            "prior_fingerprint": None if self.prior is None else self.prior.fingerprint,
+            "seed": self.seed,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: which data in which order."""
+        return self._identity()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that a run is resumed on the data that it was started with.
+
+        Raises:
+            ValidationError: Store, split, force map, prior or seed differ.
+        """
+        for name, expected in self._identity().items():
+            if state_dict.get(name) != expected:
+                raise ValidationError(
+                    f"{self.path}: the checkpoint belongs to other data: {name}",
+                    expected=expected,
+                    found=state_dict.get(name),
+                    fix="resume with the data it was started with, or start a new run",
+                )

@@ -1,0 +1,236 @@
+"""Continuous filters: networks of one distance, evaluated exactly or from a table.
+
+A filter depends on one number, so between the cutoffs it can be tabulated: a cubic polynomial for
+each of some hundred intervals, with the exact values and slopes at the knots. Looking it up is a
+weighted sum of four rows and costs a small part of the filter network's matrix products. The
+slope that comes with it is the derivative of the polynomial itself, so forces from a table are the
+exact gradient of the energy from that table.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+from torch.nn.functional import embedding_bag
+
+from cgbench.models.radial import ExponentialNormalBasis, envelope
+
+#: Relative error of tabulated slopes that is lost in the rounding of single precision.
+SINGLE_PRECISION_TOLERANCE = 2e-6
+
+
+class Filter(NamedTuple):
+    """One layer's filter at each pair.
+
+    Attributes:
+        value: (n_pairs, num_filters), zero at and outside the cutoffs.
+        slope: Its derivative by distance, same shape, 1/Å; None if not asked for.
+    """
+
+    value: Tensor
+    slope: Tensor | None
+
+
+class RadialInput(NamedTuple):
+    """Functions of the pair distances that the filters of all layers share, with derivatives."""
+
+    basis: Tensor
+    basis_slope: Tensor
+    cutoff: Tensor
+    cutoff_slope: Tensor
+
+
+def radial_input(radial: ExponentialNormalBasis, distance: Tensor) -> RadialInput:
+    """Return the radial functions (n_pairs, num_rbf) and envelope (n_pairs, 1) at distances."""
+    basis, basis_slope = radial(distance)
+    cutoff, cutoff_slope = envelope(distance, radial.lower, radial.upper)
+    return RadialInput(basis, basis_slope, cutoff[:, None], cutoff_slope[:, None])
+
+
+class FilterNetwork(nn.Module):
+    """Two-layer network from radial functions to filters, times the envelope."""
+
+    def __init__(self, num_rbf: int, num_filters: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(num_rbf, num_filters)
+        self.output = nn.Linear(num_filters, num_filters)
+
+    def forward(self, radial: RadialInput, *, with_slope: bool) -> Filter:
+        """Return the filter at each pair and, if asked, its derivative by distance."""
+        hidden = torch.tanh(self.hidden(radial.basis))
+        bare = self.output(hidden)
+        if not with_slope:
+            return Filter(bare * radial.cutoff, None)
+        hidden_slope = (1.0 - hidden * hidden) * (radial.basis_slope @ self.hidden.weight.T)
+        bare_slope = hidden_slope @ self.output.weight.T
+        slope = torch.addcmul(bare * radial.cutoff_slope, bare_slope, radial.cutoff)
+        return Filter(bare * radial.cutoff, slope)
+
+
+class _Lookup(torch.autograd.Function):
+    """Weighted sums of table rows; differentiable in the table, not in the distances."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, place: "TablePlace") -> tuple[Tensor, Tensor]:
+        ctx.place, ctx.n_rows = place, len(table)
+        return place.sums(table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.place.transposed_sums(*gradients, ctx.n_rows), None
+
+
+class TablePlace:
+    """Where distances fall in a table: four rows and their weights for each pair.
+
+    Args:
+        distance: (n_pairs,) in Å, within the cutoffs.
+        lower: Distance of the first knot.
+        spacing: Distance between knots.
+        n_intervals: Number of intervals.
+    """
+
+    def __init__(self, distance: Tensor, lower: float, spacing: float, n_intervals: int) -> None:
+        scaled = (distance - lower) / spacing
+        # NaN has no interval; any will do, because the weights carry it on.
+        interval = scaled.nan_to_num().to(torch.int64).clamp(0, n_intervals - 1)
+        t = scaled - interval
+        self.rows = (4 * interval)[:, None] + torch.arange(4, device=distance.device)
+        self.weights = torch.stack([torch.ones_like(t), t, t * t, t * t * t], dim=1)
+        self.slope_weights = torch.stack(
+            [torch.zeros_like(t), torch.ones_like(t), 2.0 * t, 3.0 * t * t], dim=1
+        ).div_(spacing)
+        self._transposed: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def sums(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values and slopes (n_pairs, width) from polynomial coefficients (rows, width)."""
+        value = embedding_bag(self.rows, table, per_sample_weights=self.weights, mode="sum")
+        slope = embedding_bag(self.rows, table, per_sample_weights=self.slope_weights, mode="sum")
+        return value, slope
+
+    def transposed_sums(self, value: Tensor, slope: Tensor, n_rows: int) -> Tensor:
+        """Return the gradient (n_rows, width) of a table from those of values and slopes.
+
+        Also a weighted sum of rows: the pairs are sorted by table row once for all layers, which
+        is several times faster than adding each pair into its rows.
+        """
+        if self._transposed is None:
+            rows = torch.cat([self.rows, self.rows]).reshape(-1)
+            order = torch.argsort(rows)
+            counts = torch.bincount(rows, minlength=n_rows)
+            weights = torch.cat([self.weights, self.slope_weights]).reshape(-1)[order]
+            self._transposed = (order // 4, counts.cumsum(0) - counts, weights)
+        pairs, offsets, weights = self._transposed
+        return embedding_bag(
+            pairs, torch.cat([value, slope]), offsets, per_sample_weights=weights, mode="sum"
+        )
+
+
+class FilterTable:
+    """Cubic polynomials of the filters of all layers between the cutoffs.
+
+    Polynomials are made in double precision: in single precision their coefficients would lose
+    to cancellation what the interpolation gains. From 1024 intervals on, forces of a reference
+    network differ from its exact ones by less than the rounding of single precision.
+
+    Args:
+        radial: Radial functions of the network.
+        networks: Filter network of each layer.
+        n_intervals: Number of intervals between the cutoffs.
+    """
+
+    def __init__(
+        self,
+        radial: ExponentialNormalBasis,
+        networks: Sequence[FilterNetwork],
+        n_intervals: int,
+    ) -> None:
+        self.lower = radial.lower
+        self.spacing = (radial.upper - radial.lower) / n_intervals
+        self.n_intervals = n_intervals
+        dtype = networks[0].hidden.weight.dtype
+        knots = radial.lower + self.spacing * torch.arange(n_intervals + 1, dtype=torch.float64)
+        self.tables = [
+            _coefficients(knot, self.spacing).to(dtype)
+            for knot in _in_double_precision(radial, networks, knots)
+        ]
+
+    def filters(self, distance: Tensor) -> list[Filter]:
+        """Return the filter of each layer at distances (n_pairs,) within the cutoffs.
+
+        Differentiable in the weights that the table was made from, not in the distances.
+        """
+        place = TablePlace(distance.detach(), self.lower, self.spacing, self.n_intervals)
+        return [Filter(*_Lookup.apply(table, place)) for table in self.tables]
+
+
+@torch.no_grad()
+def accurate_table(
+    radial: ExponentialNormalBasis, networks: Sequence[FilterNetwork]
+) -> FilterTable | None:
+    """Return the smallest table with slopes good to single precision; None if none is.
+
+    Slopes are compared between the knots, where a cubic is worst, over all distances and filters.
+    """
+    for n_intervals in (1024, 2048, 4096):
+        table = FilterTable(radial, networks, n_intervals)
+        between = torch.arange(n_intervals, dtype=torch.float64) + 0.25
+        distance = radial.lower + table.spacing * between
+        exact = _in_double_precision(radial, networks, distance)
+        found = table.filters(distance.to(networks[0].hidden.weight))
+        errors = [
+            _relative_error(one.slope, other.slope) for one, other in zip(found, exact, strict=True)
+        ]
+        if max(errors) < SINGLE_PRECISION_TOLERANCE:
+            return table
+    return None
+
+
+def _relative_error(found: Tensor | None, exact: Tensor | None) -> float:
+    assert found is not None  # noqa: S101 - narrows the type
+    assert exact is not None  # noqa: S101
+    norm = exact.norm()
+    return float((found - exact).norm() / norm) if norm > 0 else 0.0
+
+
+def _in_double_precision(
+    radial: ExponentialNormalBasis, networks: Sequence[FilterNetwork], distance: Tensor
+) -> list[Filter]:
+    """Return the exact filters at distances, with the weights' graph where grad is enabled."""
+
+    def doubled(module: nn.Module) -> dict[str, Tensor]:
+        return {name: weight.double() for name, weight in module.named_parameters()}
+
+    distance = distance.to(networks[0].hidden.weight.device)
+    basis, basis_slope = functional_call(radial, doubled(radial), (distance,))
+    cutoff, cutoff_slope = envelope(distance, radial.lower, radial.upper)
+    shared = RadialInput(basis, basis_slope, cutoff[:, None], cutoff_slope[:, None])
+    return [
+        functional_call(network, doubled(network), (shared,), {"with_slope": True})
+        for network in networks
+    ]
+
+
+def _coefficients(knots: Filter, spacing: float) -> Tensor:
+    """Return polynomial coefficients (4 * n_intervals, width), four rows an interval.
+
+    Hermite interpolation: the cubic in ``t`` from 0 to 1 with given values and slopes at both ends.
+    """
+    assert knots.slope is not None  # noqa: S101 - narrows the type
+    start, end = knots.value[:-1], knots.value[1:]
+    start_slope, end_slope = knots.slope[:-1] * spacing, knots.slope[1:] * spacing
+    rise = end - start
+    rows = torch.stack(
+        [
+            start,
+            start_slope,
+            3.0 * rise - 2.0 * start_slope - end_slope,
+            start_slope + end_slope - 2.0 * rise,
+        ],
+        dim=1,
+    )
+    return rows.reshape(-1, knots.value.shape[1])

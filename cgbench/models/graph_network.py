@@ -1,0 +1,275 @@
+"""The graph network of Majewski et al. (TorchMD-GN), with forces in closed form.
+
+Continuous-filter convolutions as in SchNet (Schütt et al., J. Chem. Phys. 148, 241722, 2018) in the
+arrangement of TorchMD-Net's ``graph-network``, which Majewski et al., Nat. Commun. 14, 5739 (2023)
+trained on coarse-grained proteins. Given the same weights it gives the same energies and forces.
+
+A filter is a function of one distance, so each undirected pair is listed once, its filter is
+computed once, and it carries both messages. Forces are written out rather than left to automatic
+differentiation: in inference nothing is recorded, in training one backward pass over the forces
+replaces a double one. The same expressions are differentiable, so higher derivatives work too.
+"""
+
+from typing import Literal
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from cgbench.config import Frozen
+from cgbench.models.filters import Filter, FilterNetwork, FilterTable, radial_input
+from cgbench.models.pairs import (
+    Pairs,
+    add_to_both,
+    all_chain_pairs,
+    batch_pairs_within,
+    chain_pairs_within,
+)
+from cgbench.models.radial import ExponentialNormalBasis
+
+#: Chains up to this many beads use all pairs: most lie inside the cutoff, and shapes stay fixed.
+DENSE_BEADS = 16
+
+
+class GraphNetworkSettings(Frozen):
+    """Shape of a graph network; the defaults are the settings of Majewski et al. (2023).
+
+    Attributes:
+        embedding_dimension: Features per bead.
+        num_layers: Interaction layers.
+        num_filters: Width of the continuous filters.
+        num_rbf: Radial functions.
+        rbf_type: Kind of radial functions.
+        trainable_rbf: Whether their centres and widths are trained.
+        activation: Non-linearity.
+        cutoff_lower: Å; closer pairs do not interact.
+        cutoff_upper: Å; farther pairs do not interact.
+        max_bead_type: Rows of the embedding table; bead types are below this number.
+        aggregation: How messages are combined.
+    """
+
+    embedding_dimension: int = pydantic.Field(128, ge=2, le=4096)
+    num_layers: int = pydantic.Field(4, ge=1, le=64)
+    num_filters: int = pydantic.Field(128, ge=1, le=4096)
+    num_rbf: int = pydantic.Field(18, ge=2, le=1024)
+    rbf_type: Literal["expnorm"] = "expnorm"
+    trainable_rbf: bool = True
+    activation: Literal["tanh"] = "tanh"
+    cutoff_lower: float = pydantic.Field(3.0, ge=0.0, allow_inf_nan=False)
+    cutoff_upper: float = pydantic.Field(12.0, gt=0.0, le=1000.0, allow_inf_nan=False)
+    max_bead_type: int = pydantic.Field(100, ge=1, le=100_000)
+    aggregation: Literal["add"] = "add"
+
+    @pydantic.model_validator(mode="after")
+    def _cutoffs_in_order(self) -> "GraphNetworkSettings":
+        if self.cutoff_lower >= self.cutoff_upper:
+            raise ValueError("cutoff_lower must be below cutoff_upper")
+        return self
+
+
+class InteractionLayer(nn.Module):
+    """Weights of one interaction: the filter network and three maps of bead features."""
+
+    def __init__(self, settings: GraphNetworkSettings) -> None:
+        super().__init__()
+        features, filters = settings.embedding_dimension, settings.num_filters
+        self.filter = FilterNetwork(settings.num_rbf, filters)
+        self.send = nn.Linear(features, filters, bias=False)
+        self.receive = nn.Linear(filters, features)
+        self.update = nn.Linear(features, features)
+
+
+class GraphNetwork(nn.Module):
+    """Energy of coarse-grained chains from bead types and distances.
+
+    Energies are kcal/mol, positions Å, forces kcal/mol/Å. The network sees distances only, so
+    mirror images have the same energy.
+
+    Args:
+        settings: Shape of the network.
+    """
+
+    def __init__(self, settings: GraphNetworkSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings or GraphNetworkSettings()
+        features = self.settings.embedding_dimension
+        self.embedding = nn.Embedding(self.settings.max_bead_type, features)
+        self.radial = ExponentialNormalBasis(
+            self.settings.num_rbf,
+            self.settings.cutoff_lower,
+            self.settings.cutoff_upper,
+            trainable=self.settings.trainable_rbf,
+        )
+        self.layers = nn.ModuleList(
+            InteractionLayer(self.settings) for _ in range(self.settings.num_layers)
+        )
+        self.readout_hidden = nn.Linear(features, features // 2)
+        self.readout_energy = nn.Linear(features // 2, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, trained or not."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def energy(
+        self,
+        bead_types: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        n_systems: int,
+        pairs: Pairs | None = None,
+    ) -> Tensor:
+        """Return the energies (n_systems,) of a flat batch; differentiable in ``pos``.
+
+        Args:
+            bead_types: (n_beads,) int64.
+            pos: (n_beads, 3) in Å.
+            batch: (n_beads,) int64, the system of each bead, below ``n_systems``.
+            n_systems: Number of systems.
+            pairs: Pairs to consider, if known; must hold every pair inside the cutoffs.
+        """
+        pairs = self._pairs_of_batch(pos, batch) if pairs is None else pairs
+        _, distance = self._distances(pos, pairs)
+        filters = self._filters(distance, with_slope=False)
+        bead_energy, _ = self._evaluate(bead_types, pairs, filters)
+        return bead_energy.new_zeros(n_systems).index_add(0, batch, bead_energy)
+
+    def energy_chains(self, bead_types: Tensor, pos: Tensor) -> Tensor:
+        """Return the energies (R,) of R copies of one chain; differentiable in ``pos``.
+
+        Args:
+            bead_types: (N,) int64, the same for every replica.
+            pos: (R, N, 3) in Å.
+        """
+        pairs = self._pairs_of_chains(pos)
+        _, distance = self._distances(pos.reshape(-1, 3), pairs)
+        types = bead_types.repeat(pos.shape[0])
+        bead_energy, _ = self._evaluate(types, pairs, self._filters(distance, with_slope=False))
+        return bead_energy.reshape(pos.shape[:2]).sum(1)
+
+    def energy_forces(
+        self,
+        bead_types: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        n_systems: int,
+        pairs: Pairs | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return energies (n_systems,) and forces (n_beads, 3) of a flat batch.
+
+        The arguments are those of ``energy``. Both results are differentiable in the weights, so a
+        loss on forces needs no ``create_graph``; call under ``torch.no_grad()`` for inference.
+        """
+        pairs = self._pairs_of_batch(pos, batch) if pairs is None else pairs
+        bead_energy, forces = self._bead_energy_and_forces(bead_types, pos, pairs, None)
+        return bead_energy.new_zeros(n_systems).index_add(0, batch, bead_energy), forces
+
+    def table(self, n_intervals: int = 1024) -> FilterTable:
+        """Return a table of the filters; it carries the weights' graph where grad is enabled."""
+        return FilterTable(self.radial, [layer.filter for layer in self.interactions], n_intervals)
+
+    def energy_forces_chains(
+        self, bead_types: Tensor, pos: Tensor, table: FilterTable | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return energies (R,) and forces (R, N, 3) of R copies of one chain.
+
+        The arguments are those of ``energy_chains``, the results as in ``energy_forces``.
+        """
+        types = bead_types.repeat(pos.shape[0])
+        pairs = self._pairs_of_chains(pos)
+        bead_energy, forces = self._bead_energy_and_forces(types, pos.reshape(-1, 3), pairs, table)
+        return bead_energy.reshape(pos.shape[:2]).sum(1), forces.reshape(pos.shape)
+
+    def _pairs_of_batch(self, pos: Tensor, batch: Tensor) -> Pairs:
+        settings = self.settings
+        return batch_pairs_within(pos, batch, settings.cutoff_lower, settings.cutoff_upper)
+
+    def _pairs_of_chains(self, pos: Tensor) -> Pairs:
+        n_replicas, n_beads, _ = pos.shape
+        if n_beads <= DENSE_BEADS:
+            return all_chain_pairs(n_replicas, n_beads, pos.device)
+        return chain_pairs_within(pos, self.settings.cutoff_lower, self.settings.cutoff_upper)
+
+    def _distances(self, pos: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return difference vectors (n_pairs, 3) and distances held within the cutoffs.
+
+        Outside the cutoffs the envelope is zero, so holding the distance there changes nothing but
+        keeps the square root and the exponentials finite for coincident and for far beads.
+        """
+        difference = pos.index_select(0, pairs.first) - pos.index_select(0, pairs.second)
+        # 1e-6 Å stands in for a lower cutoff of zero: coincident beads have no direction.
+        lower = max(self.settings.cutoff_lower, 1e-6)
+        squared = (difference * difference).sum(-1)
+        return difference, squared.clamp(lower**2, self.settings.cutoff_upper**2).sqrt()
+
+    def _bead_energy_and_forces(
+        self, bead_types: Tensor, pos: Tensor, pairs: Pairs, table: FilterTable | None
+    ) -> tuple[Tensor, Tensor]:
+        difference, distance = self._distances(pos, pairs)
+        if table is None:
+            filters = self._filters(distance, with_slope=True)
+        else:
+            filters = table.filters(distance)
+        bead_energy, slope = self._evaluate(bead_types, pairs, filters)
+        pull = difference * (slope / distance)[:, None]
+        return bead_energy, add_to_both(-pull, pull, pairs, len(pos))
+
+    def _filters(self, distance: Tensor, *, with_slope: bool) -> list[Filter]:
+        shared = radial_input(self.radial, distance)
+        return [layer.filter(shared, with_slope=with_slope) for layer in self.interactions]
+
+    def _evaluate(
+        self, bead_types: Tensor, pairs: Pairs, filters: list[Filter]
+    ) -> tuple[Tensor, Tensor]:
+        """Return bead energies (n_beads,) and dE/dr of each pair (n_pairs,).
+
+        Without slopes in the filters the second is empty. The backward sweep mirrors the forward
+        one; ``gradient`` is dE/d(features) throughout.
+        """
+        n_beads = len(bead_types)
+        features = nn.functional.embedding(bead_types, self.embedding.weight)
+        history: list[tuple[Tensor, Tensor, Tensor]] = []
+        for layer, (filter_value, _) in zip(self.interactions, filters, strict=True):
+            sent = layer.send(features)
+            first = sent.index_select(0, pairs.first)
+            second = sent.index_select(0, pairs.second)
+            received = add_to_both(filter_value * second, filter_value * first, pairs, n_beads)
+            active = torch.tanh(layer.receive(received))
+            features = features + layer.update(active)
+            history.append((first, second, active))
+        readout = torch.tanh(self.readout_hidden(features))
+        bead_energy = self.readout_energy(readout)[:, 0]
+        slope = bead_energy.new_zeros(0)
+        if filters[0].slope is None:
+            return bead_energy, slope
+        gradient = self.readout_energy.weight * (1.0 - readout * readout)
+        gradient = gradient @ self.readout_hidden.weight
+        for index in reversed(range(len(filters))):
+            layer, (filter_value, filter_slope) = self.interactions[index], filters[index]
+            first, second, active = history.pop()
+            gradient_active = (gradient @ layer.update.weight) * (1.0 - active * active)
+            gradient_received = gradient_active @ layer.receive.weight
+            at_first = gradient_received.index_select(0, pairs.first)
+            at_second = gradient_received.index_select(0, pairs.second)
+            gradient_filter = torch.addcmul(at_first * second, at_second, first)
+            contribution = (gradient_filter * filter_slope).sum(-1)
+            slope = contribution if index == len(filters) - 1 else slope + contribution
+            if index > 0:
+                gradient_sent = add_to_both(
+                    filter_value * at_second, filter_value * at_first, pairs, n_beads
+                )
+                gradient = gradient + gradient_sent @ layer.send.weight
+        return bead_energy, slope
+
+    @property
+    def interactions(self) -> list[InteractionLayer]:
+        """The interaction layers in order."""
+        return [layer for layer in self.layers if isinstance(layer, InteractionLayer)]

@@ -1,0 +1,251 @@
+"""Potentials: the calling convention of everything that is benchmarked, and network + prior."""
+
+from typing import Literal, NamedTuple, Protocol
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from cgbench.config import Frozen
+from cgbench.errors import ValidationError
+from cgbench.models.graph_network import GraphNetwork
+from cgbench.priors import Prior, PriorParameters, prior_energy_forces
+
+#: Chains whose prior is kept built; a benchmark has a dozen.
+_MAX_PRIORS = 64
+
+
+class TrainedOn(Frozen):
+    """Data that a potential was trained on: what leak checks compare with.
+
+    Attributes:
+        system: Registry key of the protein.
+        split_id: Split, as ``block-v1``.
+        split_fingerprint: ``sha256:…`` of the split.
+        store_fingerprint: ``sha256:…`` of the store's manifest.
+        part: Part of the split.
+    """
+
+    system: str
+    split_id: str
+    split_fingerprint: str
+    store_fingerprint: str
+    part: str = "train"
+
+
+class PotentialSpec(Frozen):
+    """What a potential says of itself; stored in ``model.pt`` and carried by every result.
+
+    Attributes:
+        name: Name, as ``torchmd-gn/chignolin``.
+        version: Version of these weights.
+        bead_vocabulary: Numbering of the bead types.
+        cutoff: Å beyond which beads do not interact through the network; None for no network.
+        trained_on: Training data, system by system.
+        force_map: Force map of the training forces; None if no forces were used.
+        licence: Licence of the weights (SPDX identifier), None if not stated.
+        description: One paragraph.
+        seeds: Random seeds of the training.
+        training_cost_s: Wall time of the training in seconds.
+        n_parameters: Number of weights.
+    """
+
+    name: str = pydantic.Field(min_length=1, max_length=200)
+    version: str = pydantic.Field("1", min_length=1, max_length=50)
+    bead_vocabulary: Literal["majewski-2023"] = "majewski-2023"
+    cutoff: float | None = pydantic.Field(None, gt=0, allow_inf_nan=False)
+    trained_on: tuple[TrainedOn, ...] = ()
+    force_map: str | None = None
+    licence: str | None = None
+    description: str = pydantic.Field("", max_length=20_000)
+    seeds: tuple[int, ...] = ()
+    training_cost_s: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
+    n_parameters: int | None = pydantic.Field(None, ge=0)
+
+
+class Potential(Protocol):
+    """Anything that gives energies and forces of coarse-grained chains.
+
+    The convention is that of TorchMD-Net, so its models fit. All beads of all systems come in a
+    row; the call returns energies (n_systems,) in kcal/mol and forces (n_beads, 3) in kcal/mol/Å,
+    the negative gradient of the summed energy.
+    """
+
+    @property
+    def spec(self) -> PotentialSpec:
+        """What the potential says of itself."""
+
+    def __call__(self, bead_types: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return energies (n_systems,) and forces (n_beads, 3).
+
+        Args:
+            bead_types: (n_beads,) int64.
+            pos: (n_beads, 3) in Å.
+            batch: (n_beads,) int64, the system of each bead.
+        """
+
+
+class ChainResult(NamedTuple):
+    """Energies and forces of R replicas of one chain.
+
+    Attributes:
+        network_energy: (R,) kcal/mol.
+        prior_energy: (R,) kcal/mol.
+        forces: (R, N, 3) kcal/mol/Å, of both together.
+    """
+
+    network_energy: Tensor
+    prior_energy: Tensor
+    forces: Tensor
+
+
+class NetworkPotential(nn.Module):
+    """The sum of a network and a prior; either may be missing, not both.
+
+    It computes in the precision of the network's weights, and positions must come in it. Nothing
+    is recorded for differentiation: train the network through its own methods.
+
+    Args:
+        network: The network, or None for the prior alone.
+        prior: Parameters of the prior, or None for the network alone.
+        spec: What the potential says of itself.
+
+    Raises:
+        ValidationError: Neither network nor prior.
+    """
+
+    def __init__(
+        self, network: GraphNetwork | None, prior: PriorParameters | None, spec: PotentialSpec
+    ) -> None:
+        super().__init__()
+        if network is None and prior is None:
+            raise ValidationError(f"{spec.name}: a potential needs a network, a prior or both")
+        self.network = network
+        self.prior = prior
+        self.spec = spec
+        self._priors: dict[tuple[int, ...], Prior] = {}
+        self._checked: tuple[Tensor, int, tuple[int, ...]] | None = None
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """Distances in Å at which the network's interaction starts or ends."""
+        if self.network is None:
+            return ()
+        settings = self.network.settings
+        return tuple(c for c in (settings.cutoff_lower, settings.cutoff_upper) if c > 0)
+
+    @torch.no_grad()
+    def forward(self, bead_types: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return energies (n_systems,) and forces (n_beads, 3) of a flat batch.
+
+        Args:
+            bead_types: (n_beads,) int64.
+            pos: (n_beads, 3) in Å.
+            batch: (n_beads,) int64 from 0, the system of each bead; sizes may differ.
+
+        Raises:
+            ValidationError: Shapes, precision or bead types do not fit.
+        """
+        n_beads = len(pos)
+        self._check_shape("bead types", bead_types, (n_beads,))
+        self._check_shape("batch", batch, (n_beads,))
+        self._check_shape("positions", pos, (n_beads, 3))
+        self._check_precision(pos)
+        self._check_types(bead_types)
+        if n_beads == 0:
+            raise ValidationError(f"{self.spec.name}: no beads given")
+        n_systems = int(batch.max()) + 1
+        energy, forces = pos.new_zeros(n_systems), torch.zeros_like(pos)
+        if self.network is not None:
+            energy, forces = self.network.energy_forces(bead_types, pos, batch, n_systems)
+        if self.prior is not None:
+            prior_energy, prior_forces = prior_energy_forces(self.prior, bead_types, pos, batch)
+            energy, forces = energy + prior_energy, forces + prior_forces
+        return energy, forces
+
+    @torch.no_grad()
+    def chains(self, bead_types: Tensor, pos: Tensor) -> ChainResult:
+        """Return energies and forces of R replicas of one chain: the path that simulation uses.
+
+        Args:
+            bead_types: (N,) int64. Passing the same tensor again skips its checks.
+            pos: (R, N, 3) in Å.
+
+        Raises:
+            ValidationError: Shapes, precision or bead types do not fit.
+        """
+        if pos.ndim != 3 or pos.shape[2] != 3:
+            self._check_shape("positions", pos, ("replicas", "beads", 3))
+        types = self._known_types(bead_types, pos.shape[1])
+        self._check_precision(pos)
+        zero = pos.new_zeros(len(pos))
+        network_energy, prior_energy, forces = zero, zero, torch.zeros_like(pos)
+        if self.network is not None:
+            network_energy, forces = self.network.energy_forces_chains(bead_types, pos)
+        if self.prior is not None:
+            prior = self._built_prior(bead_types, types, pos.device)
+            prior_energy, prior_forces = prior.energy_forces(pos)
+            forces = forces + prior_forces
+        return ChainResult(network_energy, prior_energy, forces)
+
+    def _built_prior(
+        self, bead_types: Tensor, types: tuple[int, ...], device: torch.device
+    ) -> Prior:
+        assert self.prior is not None  # noqa: S101 - narrows the type
+        built = self._priors.get(types)
+        if built is None:
+            if len(self._priors) >= _MAX_PRIORS:
+                self._priors.clear()
+            built = self._priors[types] = Prior(self.prior, bead_types)
+        return built.to(device)
+
+    def _known_types(self, bead_types: Tensor, n_beads: int) -> tuple[int, ...]:
+        """Return bead types as numbers, checked; the last tensor seen is not checked again."""
+        version = bead_types._version
+        if self._checked is not None:
+            tensor, checked_version, types = self._checked
+            if tensor is bead_types and version == checked_version and len(types) == n_beads:
+                return types
+        self._check_shape("bead types", bead_types, (n_beads,))
+        self._check_types(bead_types)
+        types = tuple(bead_types.tolist())
+        self._checked = (bead_types, version, types)
+        return types
+
+    def _check_shape(self, what: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None:
+        if tuple(tensor.shape) != shape:
+            raise ValidationError(
+                f"{self.spec.name}: wrong shape of {what}",
+                expected=shape,
+                found=tuple(tensor.shape),
+            )
+
+    def _check_types(self, bead_types: Tensor) -> None:
+        if bead_types.dtype != torch.int64:
+            raise ValidationError(
+                f"{self.spec.name}: bead types must be integers",
+                expected=torch.int64,
+                found=bead_types.dtype,
+            )
+        if self.network is None or bead_types.numel() == 0:
+            return
+        lowest, highest = int(bead_types.min()), int(bead_types.max())
+        limit = self.network.settings.max_bead_type
+        if lowest < 0 or highest >= limit:
+            raise ValidationError(
+                f"{self.spec.name}: bead types that the network does not have",
+                expected=f"0 to {limit - 1}",
+                found=f"{lowest} to {highest}",
+            )
+
+    def _check_precision(self, pos: Tensor) -> None:
+        if self.network is None:
+            return
+        precision = self.network.embedding.weight.dtype
+        if pos.dtype != precision:
+            raise ValidationError(
+                f"{self.spec.name}: positions in another precision than the network's",
+                expected=precision,
+                found=pos.dtype,
+                fix="convert the positions, or load the model with their dtype",
+            )

@@ -1,0 +1,77 @@
+"""The arrow from ``model.pt`` to ``trajectories.zarr``."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from cgbench import registry
+from cgbench.evaluate import read_reference
+from cgbench.models import load
+from cgbench.pipeline.check import systems_of
+from cgbench.progress import Progress, silent
+from cgbench.simulation import SimulationOutcome, SystemInput, export_xtc
+from cgbench.simulation import simulate as run
+from cgbench.store import find_reference
+
+
+def default_run_folder(model: str, protocol: str) -> Path:
+    """Return ``cgbench-runs/<model>-<protocol>`` with characters that any file system takes."""
+    path = Path(model)
+    name = path.parent.name if path.name in ("model.pt", "trajectories.zarr") else path.stem
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
+    return Path("cgbench-runs") / f"{clean}-{protocol}"
+
+
+def system_input(key: str, home: Path | None = None) -> SystemInput:
+    """Return a system with the 32 start frames of its reference bundle."""
+    entry = registry.system(key)
+    bundle = read_reference(find_reference(key, home))
+    return SystemInput(
+        key=entry.key,
+        bead_types=torch.tensor(entry.bead_types, dtype=torch.int64),
+        starts=torch.from_numpy(bundle.start_coordinates.copy()),
+        sequence=entry.sequence,
+    )
+
+
+def simulate_model(
+    model: str | Path,
+    systems: list[str] | None = None,
+    *,
+    protocol: str = "standard",
+    out: Path,
+    seed: int = 1,
+    threads: int | None = None,
+    xtc: bool = False,
+    force: bool = False,
+    home: Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, SimulationOutcome]:
+    """Simulate a model under a protocol for each system into one ``trajectories.zarr``.
+
+    A finished simulation of the same model, protocol and seed is kept; an unfinished one resumes.
+
+    Raises:
+        UsageError: Model, system, reference or protocol is not there, or the folder holds another
+            simulation.
+    """
+    potential = load(model, home)
+    chosen = registry.protocol(protocol)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    target = out / "trajectories.zarr"
+    outcomes = {}
+    for key in systems_of(potential, systems, model):
+        outcomes[key] = run(
+            potential,
+            system_input(key, home),
+            chosen,
+            seed=seed,
+            out=target,
+            force=force,
+            progress=progress,
+        )
+        if xtc:
+            export_xtc(target, out / "xtc", system=key)
+    return outcomes

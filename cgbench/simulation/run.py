@@ -1,0 +1,297 @@
+"""One run of a simulation: dynamics, frames, checkpoints and their order on disk."""
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cgbench import config, registry
+from cgbench.models import Potential
+from cgbench.progress import Progress
+from cgbench.simulation.checkpoint import Checkpoint, SimulationOutcome
+from cgbench.simulation.dynamics import ReplicaDynamics, intact
+from cgbench.simulation.langevin import LangevinSettings
+from cgbench.simulation.potentials import ChainPotential, device_of, force_field
+from cgbench.simulation.streams import ReplicaStreams
+from cgbench.simulation.system import SystemInput
+from cgbench.store import TrajectoryAttributes, TrajectoryWriter
+from cgbench.units import nanoseconds_per_day
+
+_PROGRESS_INTERVAL: Final[float] = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run is made from; the arguments are those of ``simulate``."""
+
+    potential: Potential | ChainPotential
+    system: SystemInput
+    protocol: registry.Protocol
+    seed: int
+    out: Path
+    dtype: torch.dtype
+    replicas: tuple[int, ...]
+    model_hash: str
+
+    @cached_property
+    def inputs(self) -> dict[str, str | int | list[int]]:
+        """What determines the trajectories."""
+        return {
+            "system": self.system.fingerprint,
+            "protocol": config.fingerprint(self.protocol),
+            "model": self.model_hash,
+            "seed": self.seed,
+            "dtype": str(self.dtype),
+            "replicas": list(self.replicas),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """``sha256:`` over the inputs."""
+        return config.fingerprint(self.inputs)
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record of the run lies, beside its trajectories."""
+        return self.out.with_name(f"{self.out.stem}.{self.system.key}.run.json")
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the checkpoint lies until the run is finished."""
+        return self.out.with_name(f"{self.out.stem}.{self.system.key}.checkpoint.npz")
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of each replica."""
+        return self.protocol.n_frames(self.system.key)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    coordinates: NDArray[np.float32]
+    network_energy: NDArray[np.float32]
+    prior_energy: NDArray[np.float32]
+
+
+class Run:
+    """A run that starts, or continues where its checkpoint says.
+
+    Checkpoints are taken right after output frames only. The state of the latest frame is copied
+    and swapped in as one object, so an interrupt at any moment finds a whole one; what is lost
+    is less than an output interval. The writer keeps frames in memory until a chunk is full;
+    a checkpoint therefore carries the frames that were not yet on disk, and a continued run cuts
+    the file back to where those begin.
+
+    Args:
+        plan: What to run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        device = device_of(plan.potential)
+        protocol, system = plan.protocol, plan.system
+        settings = LangevinSettings(
+            protocol.timestep, protocol.friction, protocol.temperature, protocol.bead_mass
+        )
+        streams = ReplicaStreams(
+            plan.seed, plan.replicas, system.n_beads, dtype=plan.dtype, device=device
+        )
+        evaluate = force_field(plan.potential, system.bead_types.to(device))
+        checkpoint = None
+        if plan.checkpoint_path.is_file():
+            checkpoint = Checkpoint.read(plan.checkpoint_path, plan.fingerprint)
+        if checkpoint is None:
+            chosen = torch.tensor(plan.replicas) % len(system.starts)
+            starts = system.starts[chosen].to(device=device, dtype=plan.dtype)
+            self._dynamics = ReplicaDynamics(evaluate, settings, streams, starts)
+            self._dynamics.recentre()
+            self._alive_until = np.full(len(plan.replicas), plan.n_frames, dtype=np.int64)
+            self._wall_time = 0.0
+            self._pending_start, self._pending = 0, list[_Frame]()
+            self._writer = self._open_writer(resume=False)
+        else:
+            self._dynamics = ReplicaDynamics(
+                evaluate,
+                settings,
+                streams,
+                torch.from_numpy(checkpoint.positions).to(device),
+                velocities=torch.from_numpy(checkpoint.velocities).to(device),
+                forces=torch.from_numpy(checkpoint.forces).to(device),
+                alive=torch.from_numpy(checkpoint.alive).to(device),
+                step=checkpoint.step,
+                evaluations=checkpoint.evaluations,
+            )
+            self._alive_until = checkpoint.alive_until
+            self._wall_time = checkpoint.wall_time
+            self._writer = self._open_writer(resume=True)
+            self._writer.truncate(checkpoint.pending_start)
+            self._pending_start = checkpoint.pending_start
+            self._pending = [
+                _Frame(*arrays)
+                for arrays in zip(
+                    checkpoint.pending_coordinates,
+                    checkpoint.pending_network_energy,
+                    checkpoint.pending_prior_energy,
+                    strict=True,
+                )
+            ]
+            self._append(self._pending)
+        self._latest = self._snapshot()
+
+    def _open_writer(self, *, resume: bool) -> TrajectoryWriter:
+        plan = self._plan
+        return TrajectoryWriter(
+            plan.out,
+            plan.system.key,
+            n_replicas=len(plan.replicas),
+            n_beads=plan.system.n_beads,
+            n_output_frames=plan.n_frames,
+            attributes=TrajectoryAttributes(),
+            resume=resume,
+        )
+
+    def _append(self, frames: list[_Frame]) -> None:
+        if frames:
+            self._writer.append(
+                np.stack([frame.coordinates for frame in frames]),
+                np.stack([frame.network_energy for frame in frames]),
+                np.stack([frame.prior_energy for frame in frames]),
+            )
+
+    @property
+    def _n_frames_done(self) -> int:
+        return self._dynamics.step // self._plan.protocol.steps_per_output
+
+    def _snapshot(self) -> Checkpoint:
+        """Copy the state; the pending frames are added when a checkpoint is written."""
+        dynamics = self._dynamics
+        empty = np.empty(0, dtype=np.float32)
+        return Checkpoint(
+            fingerprint=self._plan.fingerprint,
+            step=dynamics.step,
+            evaluations=dynamics.evaluations,
+            wall_time=self._wall_time,
+            positions=dynamics.state.positions.cpu().numpy().copy(),
+            velocities=dynamics.state.velocities.cpu().numpy().copy(),
+            forces=dynamics.state.forces.cpu().numpy().copy(),
+            alive=dynamics.alive.cpu().numpy().copy(),
+            alive_until=self._alive_until.copy(),
+            pending_start=0,
+            pending_coordinates=empty,
+            pending_network_energy=empty,
+            pending_prior_energy=empty,
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of the latest output frame."""
+        plan, latest, start = self._plan, self._latest, self._pending_start
+        # After an interrupt one frame more than the snapshot knows of can be pending.
+        frames = self._pending[: latest.step // plan.protocol.steps_per_output - start]
+        shape = (len(frames), len(plan.replicas))
+        replace(
+            latest,
+            pending_start=start,
+            pending_coordinates=np.array(
+                [frame.coordinates for frame in frames], dtype=np.float32
+            ).reshape(*shape, plan.system.n_beads, 3),
+            pending_network_energy=np.array(
+                [frame.network_energy for frame in frames], dtype=np.float32
+            ).reshape(shape),
+            pending_prior_energy=np.array(
+                [frame.prior_energy for frame in frames], dtype=np.float32
+            ).reshape(shape),
+        ).write(plan.checkpoint_path)
+
+    def _check(self, frame: int) -> None:
+        """Fail replicas with a bad frame and note the first bad frame of all that failed."""
+        dynamics = self._dynamics
+        constants = registry.constants()
+        whole = intact(
+            dynamics.state.positions, constants.bond_minimum, constants.bond_maximum
+        )
+        energies = dynamics.result.network_energy + dynamics.result.prior_energy
+        dynamics.fail(~(whole & torch.isfinite(energies)))
+        dead = ~dynamics.alive.cpu().numpy()
+        self._alive_until[dead] = np.minimum(self._alive_until[dead], frame)
+
+    def _output(self) -> None:
+        """Store one frame and take a snapshot of the state it shows."""
+        dynamics = self._dynamics
+        dynamics.recentre()
+        self._check(self._n_frames_done - 1)
+        dead = ~dynamics.alive
+        frame = _Frame(
+            dynamics.state.positions.to("cpu", torch.float32).numpy().copy(),
+            *(
+                energy.masked_fill(dead, torch.nan).to("cpu", torch.float32).numpy().copy()
+                for energy in (dynamics.result.network_energy, dynamics.result.prior_energy)
+            ),
+        )
+        self._pending.append(frame)
+        self._append([frame])
+        # The order matters for an interrupt in between: frames are only let go after the snapshot
+        # that no longer needs them is in place.
+        self._latest = self._snapshot()
+        on_disk = self._writer.frames_written - self._pending_start
+        self._pending_start, self._pending = (
+            self._pending_start + on_disk,
+            self._pending[on_disk:],
+        )
+
+    def finish(self, checkpoint_interval: float, progress: Progress) -> SimulationOutcome:
+        """Run to the end.
+
+        Args:
+            checkpoint_interval: Seconds between checkpoints.
+            progress: Called with steps done.
+
+        Raises:
+            KeyboardInterrupt: After a checkpoint was written.
+        """
+        plan, dynamics = self._plan, self._dynamics
+        total = plan.protocol.n_steps(plan.system.key)
+        first_step, first_time = dynamics.step, self._wall_time
+        began = last_checkpoint = last_progress = time.perf_counter()
+        self.save()
+        try:
+            while dynamics.step < total and bool(dynamics.alive.any()):
+                for _ in range(plan.protocol.steps_per_output):
+                    dynamics.advance()
+                now = time.perf_counter()
+                self._wall_time = first_time + now - began
+                self._output()
+                if now - last_checkpoint >= checkpoint_interval:
+                    self.save()
+                    last_checkpoint = now
+                if now - last_progress >= _PROGRESS_INTERVAL or dynamics.step == total:
+                    speed = (dynamics.step - first_step) / (now - began)
+                    task = f"simulate {plan.system.key} ({speed:.1f} steps/s)"
+                    progress(task, dynamics.step, total)
+                    last_progress = now
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        return self._close(first_time + time.perf_counter() - began)
+
+    def _close(self, wall_time: float) -> SimulationOutcome:
+        plan, dynamics = self._plan, self._dynamics
+        # Where every replica failed, the file still has its full length: all stand still.
+        status = "ok" if bool(dynamics.alive.any()) else "failed"
+        self._writer.finish(self._alive_until, status)
+        speed = dynamics.step / wall_time if wall_time > 0 else 0.0
+        return SimulationOutcome(
+            system=plan.system.key,
+            status=status,
+            alive_until=tuple(self._alive_until.tolist()),
+            n_output_frames=plan.n_frames,
+            steps=dynamics.step,
+            energy_evaluations=dynamics.evaluations,
+            wall_time=wall_time,
+            steps_per_second=speed,
+            ns_per_day=nanoseconds_per_day(speed, plan.protocol.timestep),
+        )

@@ -1,0 +1,112 @@
+"""One random stream per replica, addressed by its step.
+
+The normals of replica r at step s are a function of (seed, r, s) and the number of beads alone.
+Which other replicas share the batch, how replicas are spread over devices and where a run was
+restarted change nothing, not even a bit.
+
+The generator is the counter-based Philox4x64-10 of Salmon et al., "Parallel random numbers: as
+easy as 1, 2, 3" (SC11, 2011), as numpy implements it. The key of a replica is drawn from
+``SeedSequence(seed, spawn_key=(replica,))``. The 256-bit counter has one word for the block of
+steps and one for the purpose (noise or initial velocities); numpy counts the draws within a block
+in the two lowest words, which no block exhausts.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cgbench.errors import ValidationError
+
+#: Steps drawn at once. Part of the definition of a stream: another value gives other noise.
+STEPS_PER_BLOCK: Final[int] = 64
+
+_NOISE: Final[int] = 0
+_VELOCITIES: Final[int] = 1
+
+
+class ReplicaStreams:
+    """Standard normals for the replicas of one batch.
+
+    Normals are drawn in float64 and rounded to the dtype asked for, so that a float32 and a
+    float64 run see the same noise up to that rounding. numpy keeps the values of its generators
+    within a version; a new method for normals in numpy would change them.
+
+    Args:
+        seed: Seed of the whole ensemble, zero or larger.
+        replicas: Global index of each replica of the batch; each has its own stream.
+        n_beads: Beads per replica.
+        dtype: ``torch.float32`` or ``torch.float64``.
+        device: Where the normals are wanted.
+
+    Raises:
+        ValidationError: A seed or replica index is negative, or the dtype is another one.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        replicas: Sequence[int],
+        n_beads: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if seed < 0 or any(replica < 0 for replica in replicas):
+            raise ValidationError(
+                "random streams: seeds and replica indices cannot be negative",
+                found=f"seed {seed}, replicas from {min(replicas, default=0)}",
+            )
+        if dtype not in (torch.float32, torch.float64):
+            raise ValidationError(
+                "random streams: unsupported dtype", expected="float32 or float64", found=dtype
+            )
+        self.n_beads = n_beads
+        self.device = torch.device(device)
+        self._keys = [
+            np.random.SeedSequence(seed, spawn_key=(replica,)).generate_state(2, np.uint64)
+            for replica in replicas
+        ]
+        self._buffer: NDArray[np.floating] = np.empty(
+            (STEPS_PER_BLOCK, len(self._keys), n_beads, 3),
+            dtype=np.float32 if dtype is torch.float32 else np.float64,
+        )
+        self._draws = np.empty((STEPS_PER_BLOCK, n_beads, 3), dtype=np.float64)
+        self._block_on_device = torch.from_numpy(self._buffer).to(self.device)
+        self._block = -1
+
+    def noise(self, step: int) -> torch.Tensor:
+        """Return the normals of one step.
+
+        Args:
+            step: Step index from 0; any order, but blocks in order are drawn once.
+
+        Returns:
+            Normals (n_replicas, n_beads, 3), a view that is valid until a step of another block
+            is asked for.
+        """
+        block, within = divmod(step, STEPS_PER_BLOCK)
+        if block != self._block:
+            for index, key in enumerate(self._keys):
+                generator = np.random.Generator(
+                    np.random.Philox(key=key, counter=[0, 0, block, _NOISE])
+                )
+                generator.standard_normal(out=self._draws)
+                self._buffer[:, index] = self._draws
+            self._block_on_device = torch.from_numpy(self._buffer).to(self.device)
+            self._block = block
+        return self._block_on_device[within]
+
+    def initial(self) -> torch.Tensor:
+        """Return the normals for initial velocities (n_replicas, n_beads, 3), independent of
+        those of every step.
+        """
+        normals = np.empty(self._buffer.shape[1:], dtype=self._buffer.dtype)
+        for index, key in enumerate(self._keys):
+            generator = np.random.Generator(
+                np.random.Philox(key=key, counter=[0, 0, 0, _VELOCITIES])
+            )
+            normals[index] = generator.standard_normal((self.n_beads, 3))
+        return torch.from_numpy(normals).to(self.device)

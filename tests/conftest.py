@@ -1,0 +1,46 @@
+"""Fixtures for the reference data, and the settings of property tests."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Machines share their cores, so how long an example takes says nothing.
+hypothesis.settings.register_profile("default-cgbench", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default-cgbench")
+
+
+def _require(condition: bool, reason: str) -> None:
+    if condition:
+        return
+    if os.environ.get("CI_REQUIRE_DATA") == "1":
+        pytest.fail(f"{reason}, and CI_REQUIRE_DATA=1 requires it")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of reference data that CGBENCH_TEST_DATA names."""
+    name = os.environ.get("CGBENCH_TEST_DATA")
+    _require(bool(name), "CGBENCH_TEST_DATA is not set")
+    folder = Path(str(name))
+    _require(folder.is_dir(), f"CGBENCH_TEST_DATA={folder} is no folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published_dir(data_dir: Path) -> Path:
+    """Topologies, native structures and start frames of the reference work."""
+    folder = data_dir / "published"
+    _require(folder.is_dir(), f"{folder} is no folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chignolin_dir(data_dir: Path) -> Path:
+    """The raw arrays that the embedded sample is made from."""
+    folder = data_dir / "chignolin_implicit"
+    _require(folder.is_dir(), f"{folder} is no folder")
+    return folder
