@@ -123,8 +123,8 @@ def test_pyg_batches(dataset: ProteinForcesDataset) -> None:
 def test_workers_open_the_store_themselves(dataset: ProteinForcesDataset) -> None:
     assert dataset.store.n_frames
     copy = pickle.loads(pickle.dumps(dataset))
-    assert copy._store is None
-    loader = DataLoader(dataset, batch_size=64, num_workers=2, multiprocessing_context="forkserver")
+    assert np.array_equal(copy[3].pos, dataset[3].pos)
+    loader = DataLoader(dataset, batch_size=64, num_workers=1, multiprocessing_context="forkserver")
     frames = torch.cat([batch.frame for batch in loader])
     assert torch.equal(frames, torch.from_numpy(dataset.frames))
 
@@ -183,10 +183,13 @@ def test_wrong_names_say_what_exists(home: Path, store: SystemStore, split: Spli
     check_error(caught.value, "'training'", "train, val, test")
     with pytest.raises(UsageError) as caught:
         ProteinForcesDataset(store, "train", split, force_map="hydrogens")
-    check_error(caught.value, "'hydrogens'", "slice, optimal", "toy.zarr")
+    check_error(caught.value, "hydrogens", "slice or optimal", "toy.zarr")
     with pytest.raises(UsageError) as caught:
-        ProteinForcesDataset("toy", "train", "block-v9", home=home)
-    check_error(caught.value, "block-v9")
+        ProteinForcesDataset("chignolin-sample", "train", "block-v9")
+    check_error(caught.value, "block-v9", "block-v1")
+    with pytest.raises(UsageError) as caught:
+        ProteinForcesDataset("chignolin-sample", "train", "lopo-lambda")
+    check_error(caught.value, "lopo-lambda", "splits make")
     with pytest.raises(UsageError):
         ProteinForcesDataset("toy", "train", home / "nowhere.json")
     with pytest.raises(UsageError):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from toy_store import RULE, ToySource, make_home
 
+import cgbench.data
 from cgbench.data import ForcesDataModule, FrameBatch
 from cgbench.errors import UsageError, ValidationError
 from cgbench.splits import make_block_split
@@ -112,8 +113,8 @@ def test_parts_and_names(store: SystemStore, data: ForcesDataModule) -> None:
     assert np.array_equal(frames, data.dataset("test").frames)
     with pytest.raises(UsageError, match="hydrogens"):
         ForcesDataModule(store, make_block_split(store, RULE), force_map="hydrogens")
-    with pytest.raises(UsageError, match="block-v1"):
-        ForcesDataModule(store, home=store.path / "nowhere")
+    with pytest.raises(UsageError, match="block-v9"):
+        ForcesDataModule("chignolin-sample", "block-v9")
     copy = pickle.loads(pickle.dumps(data))
     assert len(next(iter(copy.val_dataloader()))) == 300
 
@@ -132,10 +133,8 @@ def test_drop_last_is_for_training_alone(store: SystemStore) -> None:
 
 
 def test_lightning_is_not_imported_before_it_is_needed() -> None:
-    code = (
-        "import sys, cgbench.data as data; assert 'lightning' not in sys.modules;"
-        "data.ForcesDataModule; assert 'lightning' in sys.modules;"
-        "\ntry: data.Nothing\nexcept AttributeError as error: print(error)"
-    )
+    code = "import sys, cgbench.data; print('lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "no attribute 'Nothing'" in done.stdout
+    assert done.stdout.strip() == "False"
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        cgbench.data.Nothing  # noqa: B018

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data, Dataset
 
+from cgbench import registry
 from cgbench.data.frames import FrameTensors
 from cgbench.errors import UsageError, ValidationError
 from cgbench.priors import Prior, PriorParameters
@@ -32,9 +33,9 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
     when frames are read and stored nowhere.
 
     Items come from the store, about a millisecond each, until ``load()`` has been called; use
-    ``BlockShuffleLoader`` to stream data sets larger than memory. The store is opened by the
-    process that reads, so the dataset can be sent to workers (``forkserver`` or ``spawn``;
-    workers forked after the store was read can hang in zarr's threads).
+    ``BlockShuffleLoader`` to stream data sets larger than memory. Arrays are opened by the process
+    that reads them, so a dataset can be sent to workers (``forkserver`` or ``spawn``; workers
+    forked after the store was read can hang in zarr's threads).
 
     Args:
         store: Name of a system with a local store, a store's folder, or an open store.
@@ -59,34 +60,22 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
         home: Path | None = None,
     ) -> None:
         super().__init__()
-        opened = store if isinstance(store, SystemStore) else open_store(store, home)
-        self.path = opened.path
+        self.store = opened = store if isinstance(store, SystemStore) else open_store(store, home)
         self.system = opened.metadata.system
         self.part = part
         self.split = resolve_split(split, self.system, home)
         check_store(self.split, opened)
-        self.force_map = resolve_force_map(opened, force_map)
+        self.force_map = opened.force_map(force_map)
         self.prior = prior
         self.bead_types = torch.as_tensor(np.asarray(opened.bead_types, dtype=np.int64))
         self.block_frames = max(BLOCK_FRAMES, chunk_frames(opened.n_beads))
         self.frames = self.split.frames(part, np.asarray(opened.valid, dtype=bool))
         if not len(self.frames):
             raise ValidationError(
-                f"{self.path}: part {part!r} of split {self.split.id} holds no valid frame"
+                f"{opened.path}: part {part!r} of split {self.split.id} holds no valid frame"
             )
         self._stops = np.asarray(opened.trajectory_bounds, dtype=np.int64)[:, 1]
-        self._store: SystemStore | None = opened
         self._memory: FrameTensors | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_store": None}
-
-    @property
-    def store(self) -> SystemStore:
-        """The store, opened by this process."""
-        if self._store is None:
-            self._store = open_store(self.path)
-        return self._store
 
     @property
     def n_beads(self) -> int:
@@ -128,6 +117,9 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
     def index_select(self, idx: Any) -> "ProteinForcesDataset":
         """Return a dataset of some of the frames; slices and ``shuffle()`` come here."""
         subset: ProteinForcesDataset = super().index_select(idx)
+        if subset._indices is None:
+            # PyG makes lists of tensors and arrays, and comes here again with them.
+            return subset
         positions = np.asarray(subset._indices, dtype=np.int64)
         # A subset is a dataset of its own frames, so that loaders need not know of it.
         subset._indices = None
@@ -200,21 +192,12 @@ def resolve_split(split: Split | Path | str, system: str, home: Path | None) -> 
     """
     if isinstance(split, Split):
         return split
-    return read_split(split if isinstance(split, Path) else find_split(system, split, home))
-
-
-def resolve_force_map(store: SystemStore, name: str | None) -> str:
-    """Return the name of a force map of the store; None is its default.
-
-    Raises:
-        UsageError: The store does not hold it.
-    """
-    chosen = store.metadata.default_force_map if name is None else name
-    if chosen is None or chosen not in store.metadata.force_maps:
-        held = ", ".join(store.metadata.force_maps) or "none at all"
-        raise UsageError(
-            f"{store.path}: no force map {chosen!r}",
-            expected=f"one of those in the store: {held}",
-            fix="preprocess the system again with this force map" if chosen else None,
-        )
-    return chosen
+    if isinstance(split, Path):
+        return read_split(split)
+    try:
+        return read_split(find_split(system, split, home))
+    except UsageError:
+        if not split.endswith(".json"):
+            # Names the splits there are, if this is none of them.
+            registry.split(split)
+        raise

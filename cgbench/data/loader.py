@@ -96,7 +96,7 @@ class BlockShuffleLoader:
             )
         if len(self) == 0:
             raise ValidationError(
-                f"{self.dataset.path}: part {self.dataset.part!r} is too small for a batch",
+                f"{self.dataset.store.path}: part {self.dataset.part!r} is too small for a batch",
                 expected=f"at least {self.batch_size if self.drop_last else 1} frames on each of "
                 f"{self.world_size} ranks",
                 found=f"{len(self.dataset)} frames in all",
@@ -111,11 +111,6 @@ class BlockShuffleLoader:
     def __len__(self) -> int:
         whole, rest = divmod(self.n_frames, self.batch_size)
         return whole + (1 if rest and not self.drop_last else 0)
-
-    @property
-    def sampler(self) -> "BlockShuffleLoader":
-        """The object that Lightning tells the number of each epoch."""
-        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iteration.

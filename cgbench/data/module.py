@@ -1,16 +1,29 @@
 """The parts of a split as a LightningDataModule."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning
 
 from cgbench.data.dataset import ProteinForcesDataset, resolve_split
+from cgbench.data.frames import FrameBatch
 from cgbench.data.loader import BlockShuffleLoader, Mode
 from cgbench.errors import ValidationError
 from cgbench.priors import PriorParameters
 from cgbench.splits import Split
 from cgbench.store import SystemStore, open_store
+
+
+class _TrainerLoader(BlockShuffleLoader):
+    """Asks the trainer for the number of the epoch whenever an epoch begins."""
+
+    trainer: lightning.Trainer | None = None
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        if self.trainer is not None:
+            self.set_epoch(self.trainer.current_epoch)
+        return super().__iter__()
 
 
 class ForcesDataModule(lightning.LightningDataModule):
@@ -50,22 +63,18 @@ class ForcesDataModule(lightning.LightningDataModule):
         home: Path | None = None,
     ) -> None:
         super().__init__()
-        opened = store if isinstance(store, SystemStore) else open_store(store, home)
-        self.path = opened.path
-        self.split = resolve_split(split, opened.metadata.system, home)
-        self.force_map = force_map
+        self.store = store if isinstance(store, SystemStore) else open_store(store, home)
+        self.split = resolve_split(split, self.store.metadata.system, home)
+        self.force_map = self.store.force_map(force_map)
         self.prior = prior
         self.batch_size = batch_size
         self.seed = seed
         self.drop_last = drop_last
         self.mode = mode
-        self._loaders: dict[tuple[str, int, int], BlockShuffleLoader] = {}
-        # Now, so that a wrong name is told before a run begins; nothing is read yet.
-        self._datasets = {"train": self._dataset("train", opened)}
-        self.force_map = self._datasets["train"].force_map
-
-    def _dataset(self, part: str, store: SystemStore | Path) -> ProteinForcesDataset:
-        return ProteinForcesDataset(store, part, self.split, self.force_map, self.prior)
+        self._loaders: dict[tuple[str, int, int], _TrainerLoader] = {}
+        self._datasets: dict[str, ProteinForcesDataset] = {}
+        # Now, so that a split of another store is told before a run begins; nothing is read yet.
+        self.dataset("train")
 
     def dataset(self, part: str) -> ProteinForcesDataset:
         """Return the dataset of a part; the same object every time.
@@ -75,16 +84,18 @@ class ForcesDataModule(lightning.LightningDataModule):
             ValidationError: It holds no valid frame.
         """
         if part not in self._datasets:
-            self._datasets[part] = self._dataset(part, self.path)
+            self._datasets[part] = ProteinForcesDataset(
+                self.store, part, self.split, self.force_map, self.prior
+            )
         return self._datasets[part]
 
-    def _loader(self, part: str) -> BlockShuffleLoader:
+    def _loader(self, part: str) -> _TrainerLoader:
         rank = 0 if self.trainer is None else self.trainer.global_rank
         world_size = 1 if self.trainer is None else self.trainer.world_size
         key = (part, rank, world_size)
         if key not in self._loaders:
             train = part == "train"
-            self._loaders[key] = BlockShuffleLoader(
+            self._loaders[key] = _TrainerLoader(
                 self.dataset(part),
                 self.batch_size,
                 seed=self.seed,
@@ -99,8 +110,7 @@ class ForcesDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> BlockShuffleLoader:
         """Return shuffled batches of the training part."""
         loader = self._loader("train")
-        if self.trainer is not None:
-            loader.set_epoch(self.trainer.current_epoch)
+        loader.trainer = self.trainer
         return loader
 
     def val_dataloader(self) -> BlockShuffleLoader:
@@ -147,7 +157,7 @@ class ForcesDataModule(lightning.LightningDataModule):
         for name, expected in self._identity().items():
             if state_dict.get(name) != expected:
                 raise ValidationError(
-                    f"{self.path}: the checkpoint belongs to other data: {name}",
+                    f"{self.store.path}: the checkpoint belongs to other data: {name}",
                     expected=expected,
                     found=state_dict.get(name),
                     fix="resume with the data it was started with, or start a new run",

@@ -140,7 +140,9 @@ def moved(model: Scored, start_frames: Scored) -> list[str]:
 
 
 def _unpaired(a: Scored, b: Scored, metric: str, why: str) -> ValidationError:
-    return ValidationError(f"{metric}: {a.name} and {b.name} cannot be compared pairwise", found=why)
+    return ValidationError(
+        f"{metric}: {a.name} and {b.name} cannot be compared pairwise", found=why
+    )
 
 
 def _pair(a: Scored, b: Scored, metric: str) -> tuple[float, Float]:
@@ -178,9 +180,7 @@ def _force_pair(a: Scored, b: Scored, metric: str) -> tuple[float, Float]:
         raise _unpaired(a, b, metric, "force errors on different test frames")
     if first.n_trajectories < 2:
         raise _unpaired(a, b, metric, f"{first.n_trajectories} test trajectories")
-    taken = multiplicities(
-        a.seed, first.n_trajectories, registry.constants().n_resamples, "forces"
-    )
+    taken = multiplicities(a.seed, first.n_trajectories, registry.constants().n_resamples, "forces")
     function = FORCE_METRICS[metric]
     difference = function(first, taken) - function(second, taken)
     return float(difference[0]), difference[1:]

@@ -6,12 +6,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cgbench.evaluate.distributions import Distributions
 from cgbench.evaluate.metrics import Comparison
 from cgbench.evaluate.metrics.divergence import smoothed_free_energy
 from cgbench.evaluate.observables import Observables
-from cgbench.evaluate.reference_bundle import N_DIHEDRAL_BINS
 from cgbench.evaluate.scored import Display, MacrostatePopulation, Marginal, Trace
-from cgbench.evaluate.tally import LINES, Distributions
+from cgbench.evaluate.tally import LINES
 
 Float = NDArray[np.float64]
 
@@ -38,7 +38,8 @@ def display(comparison: Comparison, traces: Sequence[Trace] = ()) -> Display:
         )
         for name in LINES
     }
-    angles = [side.masses["dihedral"][:, 0].reshape(-1, N_DIHEDRAL_BINS) for side in sides]
+    n_bins = len(bundle.edges["dihedral"]) - 1
+    angles = [side.masses["dihedral"][:, 0].reshape(-1, n_bins) for side in sides]
     for index in range(len(angles[0])):
         marginals[f"dihedral{index + 1}"] = _marginal(
             bundle.edges["dihedral"], angles[0][index], angles[1][index]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from cgbench import registry
 from cgbench.errors import ValidationError
 from cgbench.evaluate.geometry import bad_frames, bond_lengths
-from cgbench.store import TrajectorySet
 from cgbench.units import ANGSTROM_PER_NANOMETRE
+
+if TYPE_CHECKING:
+    from cgbench.store import TrajectorySet
 
 Array = NDArray[Any]
 
@@ -79,7 +81,9 @@ class Ensemble:
             UsageError: The system is unknown.
         """
         expected = registry.system(system).n_beads if n_beads is None else n_beads
-        frames = [_checked(array, index, expected, name) for index, array in enumerate(trajectories)]
+        frames = [
+            _checked(array, index, expected, name) for index, array in enumerate(trajectories)
+        ]
         if frame_interval is not None and not 0.0 < frame_interval < np.inf:
             raise ValidationError(
                 f"{name}: the frame interval cannot be used",
@@ -95,7 +99,9 @@ class Ensemble:
             )
         series: dict[str, list[Array] | None] = {
             "weights": _series(weights, lengths, np.float64, f"{name}: weights"),
-            "network_energy": _series(network_energy, lengths, np.float32, f"{name}: network_energy"),
+            "network_energy": _series(
+                network_energy, lengths, np.float32, f"{name}: network_energy"
+            ),
             "prior_energy": _series(prior_energy, lengths, np.float32, f"{name}: prior_energy"),
         }
         if series["weights"] is not None:
@@ -130,7 +136,7 @@ class Ensemble:
 
     @classmethod
     def from_trajectory_set(
-        cls, trajectories: TrajectorySet, *, name: str = "ensemble", n_beads: int | None = None
+        cls, trajectories: "TrajectorySet", *, name: str = "ensemble", n_beads: int | None = None
     ) -> "Ensemble":
         """Make an ensemble from a stored set of trajectories.
 
@@ -291,7 +297,7 @@ def _check_unit(trajectories: list[NDArray[np.float32]], name: str) -> None:
     if lowest <= middle <= highest:
         raise ValidationError(
             f"{name}: the coordinates look like nanometres",
-            expected=f"ångström, with bonds of {constants.bond_minimum} to {constants.bond_maximum}",
+            expected=f"bonds of {constants.bond_minimum} to {constants.bond_maximum} Å",
             found=f"a median bond of {middle:.2f}",
             fix="multiply the coordinates by 10",
         )

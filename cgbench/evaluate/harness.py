@@ -1,58 +1,34 @@
 """The one way from an ensemble and a reference to a scored row."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cgbench import registry
 from cgbench.errors import ValidationError
-from cgbench.evaluate.bootstrap import effective_number, interval, multiplicities
+from cgbench.evaluate.bootstrap import multiplicities
 from cgbench.evaluate.display import display, traces
+from cgbench.evaluate.distributions import distributions
 from cgbench.evaluate.ensemble import Ensemble
-from cgbench.evaluate.metrics import COMPARED, FORCE_METRICS, METRICS, Comparison, ForceErrors
-from cgbench.evaluate.observables import Observables, observe
+from cgbench.evaluate.metrics import METRICS, Comparison, ForceErrors
+from cgbench.evaluate.observables import observe
 from cgbench.evaluate.reference_bundle import ReferenceBundle
-from cgbench.evaluate.reference_statistics import MINIMUM_FOLDED_FRAMES
-from cgbench.evaluate.resampling import (
-    ReferenceStatistics,
-    reference_statistics,
-    resampled_weights,
-)
+from cgbench.evaluate.resampling import ReferenceStatistics, reference_statistics
 from cgbench.evaluate.scored import Scored
-from cgbench.evaluate.tally import Tally, distributions, tally, trajectory_shares
-from cgbench.evaluate.weights import count_transitions
+from cgbench.evaluate.tally import tally
+from cgbench.evaluate.values import (
+    effective_numbers,
+    force_values,
+    gate,
+    metric_columns,
+    metric_values,
+    own_values,
+)
+from cgbench.evaluate.weighting import weigh
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
-from cgbench.results import GateStatus, MetricValue, SystemResult, WeightsStatus
+from cgbench.results import MetricValue, SystemResult
 
 Float = NDArray[np.float64]
-
-#: The lag of the model's Markov state model is at most this share of the longest trajectory.
-_LONGEST_LAG: Final = 0.25
-
-
-@dataclass(frozen=True)
-class _Weighting:
-    """How the frames of an ensemble are weighted.
-
-    Attributes:
-        status: As in :class:`SystemResult`.
-        reason: Why not by a Markov state model.
-        lag_ps: Lag of that model.
-        fraction_outside: Share of frames outside its connected set.
-        weight_of_state: (n_states, n_columns).
-        notes: What else to know.
-    """
-
-    status: WeightsStatus
-    reason: str | None
-    lag_ps: float | None
-    fraction_outside: float | None
-    weight_of_state: Float
-    notes: tuple[str, ...] = ()
 
 
 def score(
@@ -75,7 +51,7 @@ def score(
         ensemble: What is scored.
         bundle: The reference.
         protocol: How it was simulated; None for samples and for trajectories of other origin,
-            which use the system's constants.
+            which use the system's own constants.
         force_errors: Errors on the test part, from wherever forces are predicted.
         seed: Seed of the resamples; the same for all rows that are compared.
         reference: What :func:`reference_statistics` returned, to save doing it for every row.
@@ -84,43 +60,167 @@ def score(
 
     Raises:
         ValidationError: The ensemble is of another system or chain length, or ``reference`` of
-            another bundle or seed.
+            another bundle, seed or number of resamples.
     """
     _check(ensemble, bundle, reference, seed, n_resamples)
     drop = registry.constants().drop_fraction if protocol is None else protocol.drop_fraction
     kept = ensemble.kept(drop)
-    statistics = reference or reference_statistics(
-        bundle, seed=seed, n_resamples=n_resamples, progress=progress
-    )
-    if not kept.alive_until.any():
-        why = "no frames" if not kept.n_frames else "no frame without a broken or colliding bond"
-        return _failed(
+    number = registry.constants().n_resamples if n_resamples is None else n_resamples
+    if reference is not None:
+        number = reference.n_resamples
+    reason = _unusable(kept)
+    if reason is not None:
+        return failed(
             ensemble.name,
-            bundle,
-            f"{why} after the dropped start" if ensemble.time_ordered else why,
-            seed,
-            force_errors,
-            kept if kept.n_trajectories else None,
+            bundle.system,
+            reason,
+            seed=seed,
+            ensemble=kept,
+            force_errors=force_errors,
+            n_resamples=number,
+            converged=bundle.converged,
         )
-    observables = observe(bundle, kept.trajectories, kept.alive_until, progress)
-    given = None if kept.weights is None else np.concatenate(kept.weights)
-    if given is not None and not given[observables.alive].any():
-        why = "no living frame has weight"
-        return _failed(ensemble.name, bundle, why, seed, force_errors, kept)
-    taken = multiplicities(seed, kept.n_trajectories, statistics.n_resamples)
-    weighting = _weighting(kept, observables, bundle, protocol, taken, progress)
-    counted = tally(observables, statistics.binning, given)
-    lengths = ensemble.lengths - kept.lengths
-    return score_tally(
-        ensemble.name,
-        statistics,
-        counted,
-        taken,
-        weighting,
-        time_ordered=kept.time_ordered,
-        force_errors=force_errors,
-        traced=(observables, lengths, kept.frame_interval) if kept.frame_interval else None,
+    statistics = reference or reference_statistics(
+        bundle, seed=seed, n_resamples=number, progress=progress
     )
+    observables = observe(bundle, kept.trajectories, kept.alive_until, progress)
+    taken = multiplicities(seed, kept.n_trajectories, number)
+    weighting = weigh(kept, observables, bundle, protocol, taken, progress)
+    given = None if kept.weights is None else np.concatenate(kept.weights)
+    counted = tally(observables, statistics.binning, given)
+    comparison = Comparison(
+        model=distributions(counted, taken, weighting.weight_of_state),
+        reference=statistics.distributions,
+        bundle=bundle,
+        surviving=((counted.dead == 0) @ taken) / taken.sum(axis=0),
+    )
+    columns = metric_columns(comparison, n_folded=float(counted.sums["folded"].sum()))
+    gate_status = gate(float(columns["handedness"][0]), bundle)
+    metrics = metric_values(
+        columns,
+        own_values(statistics.own),
+        effective_numbers(counted, weighting.weight_of_state[:, 0]),
+        time_ordered=kept.time_ordered,
+        gate_status=gate_status,
+        single=kept.n_trajectories < 2,
+    )
+    drawn = []
+    if kept.frame_interval is not None:
+        drawn = traces(observables, ensemble.lengths - kept.lengths, kept.frame_interval)
+    return Scored(
+        name=ensemble.name,
+        result=SystemResult(
+            system=bundle.system,
+            status="ok",
+            metrics=metrics | force_values(force_errors, seed, number),
+            gates={"handedness": gate_status},
+            n_trajectories=kept.n_trajectories,
+            n_frames=kept.n_frames,
+            dead_fraction=float(np.clip(comparison.model.dead[0], 0.0, 1.0)),
+            weights_status=weighting.status,
+            weights_reason=weighting.reason,
+            weights_lag_ps=weighting.lag_ps,
+            weights_fraction_outside=weighting.fraction_outside,
+            converged=bundle.converged,
+            notes=(*weighting.notes, *notes(kept.n_trajectories, statistics)),
+        ),
+        seed=seed,
+        n_trajectories=kept.n_trajectories,
+        resamples={metric: values[1:] for metric, values in columns.items()},
+        force_errors=force_errors,
+        display=display(comparison, drawn),
+    )
+
+
+def _unusable(kept: Ensemble) -> str | None:
+    """Return why nothing can be scored, or None."""
+    after = " after the dropped start" if kept.time_ordered else ""
+    if not kept.n_frames:
+        return f"there are no frames{after}"
+    if not kept.alive_until.any():
+        return f"every frame{after} is lost: not finite, or a bond is outside its limits"
+    if kept.weights is not None:
+        alive = zip(kept.weights, kept.alive_until, strict=True)
+        if not any(weights[:until].any() for weights, until in alive):
+            return "no frame that is intact has weight"
+    return None
+
+
+def notes(n_trajectories: int, statistics: ReferenceStatistics) -> list[str]:
+    """Return what a reader has to know of the resamples."""
+    told = []
+    least = registry.constants().minimum_trajectories
+    if n_trajectories < least:
+        told.append(f"{n_trajectories} trajectories: too few for a rank, which takes {least}.")
+    weights = statistics.weights
+    if weights.estimate.status != "ok":
+        told.append(f"The reference is not in equilibrium: {weights.estimate.reason}.")
+    elif weights.n_unreliable:
+        told.append(
+            f"In {weights.n_unreliable} of {statistics.n_resamples} resamples the reference's "
+            "weights could not be trusted and every frame counted the same."
+        )
+    return told
+
+
+def failed(
+    name: str,
+    system: str,
+    reason: str,
+    *,
+    seed: int,
+    ensemble: Ensemble | None = None,
+    force_errors: ForceErrors | None = None,
+    n_resamples: int | None = None,
+    converged: bool | None = None,
+) -> Scored:
+    """Return the row of a model that gave nothing to score: the registry's penalties.
+
+    Args:
+        name: Name of the row.
+        system: Registry key.
+        reason: What happened.
+        seed: Seed of the resamples of the force errors, which a failed model still has.
+        ensemble: What there is of the ensemble.
+        force_errors: Errors on the test part.
+        n_resamples: Number of resamples; the registry's if None.
+        converged: Whether the reference is.
+    """
+    number = registry.constants().n_resamples if n_resamples is None else n_resamples
+    metrics: dict[str, MetricValue] = {}
+    for metric in METRICS:
+        spec = registry.metric(metric)
+        metrics[metric] = MetricValue(value=spec.penalty, status="failed", note=reason)
+    if ensemble is not None and ensemble.time_ordered and ensemble.n_trajectories:
+        metrics["replicas_alive"] = MetricValue(value=0.0, note=reason)
+    return Scored(
+        name=name,
+        result=SystemResult(
+            system=system,
+            status="failed",
+            reason=reason,
+            metrics=metrics | force_values(force_errors, seed, number),
+            gates={"handedness": "n/a"},
+            n_trajectories=None if ensemble is None else ensemble.n_trajectories,
+            n_frames=None if ensemble is None else ensemble.n_frames,
+            dead_fraction=1.0 if ensemble is not None and ensemble.n_frames else None,
+            converged=converged,
+        ),
+        seed=seed,
+        n_trajectories=0,
+        resamples={},
+        force_errors=force_errors,
+    )
+
+
+def missing(system: str, reason: str) -> SystemResult:
+    """Return the result of a system that could not be scored here.
+
+    Args:
+        system: Registry key.
+        reason: What is missing, with the command that gets it.
+    """
+    return SystemResult(system=system, status="missing", reason=reason)
 
 
 def _check(
@@ -153,124 +253,3 @@ def _check(
             expected=f"{bundle.fingerprint}, seed {seed}",
             found=f"{reference.bundle.fingerprint}, seed {reference.seed}",
         )
-
-
-def _weighting(
-    ensemble: Ensemble,
-    observables: Observables,
-    bundle: ReferenceBundle,
-    protocol: Protocol | None,
-    taken: Float,
-    progress: Progress,
-) -> _Weighting:
-    uniform = np.ones((bundle.n_microstates, taken.shape[1]))
-    if ensemble.frame_interval is None:
-        if ensemble.weights is not None:
-            return _Weighting("given", None, None, None, uniform)
-        return _Weighting("uniform", "samples without time order", None, None, uniform)
-    settings = bundle.metadata.analysis
-    wanted = settings.model_msm_lag_ps if protocol is None else protocol.model_msm_lag
-    longest = int(ensemble.alive_until.max())
-    most = max(1, int(longest * _LONGEST_LAG))
-    lag = min(max(1, round(wanted / ensemble.frame_interval)), most)
-    lag_ps = lag * ensemble.frame_interval
-    notes = []
-    if abs(lag_ps - wanted) > 1e-6 * wanted:
-        notes.append(
-            f"The lag of the Markov state model is {lag_ps:g} ps instead of {wanted:g} ps: the "
-            f"longest trajectory has {longest} frames, {ensemble.frame_interval:g} ps apart."
-        )
-    counts = count_transitions(
-        observables.microstate,
-        observables.trajectory,
-        bundle.n_microstates,
-        observables.n_trajectories,
-        lag,
-        observables.alive,
-    )
-    solved = resampled_weights(
-        counts, taken, bundle.temperature, task=f"resamples of {ensemble.name}", progress=progress
-    )
-    if solved.n_unreliable:
-        notes.append(
-            f"In {solved.n_unreliable} of {taken.shape[1] - 1} resamples the weights could not be "
-            "trusted and every frame counted the same."
-        )
-    estimate = solved.estimate
-    return _Weighting(
-        estimate.status,
-        estimate.reason,
-        lag_ps,
-        estimate.fraction_outside,
-        solved.weight_of_state,
-        tuple(notes),
-    )
-
-
-def score_tally(
-    name: str,
-    statistics: ReferenceStatistics,
-    counted: Tally,
-    taken: Float,
-    weighting: _Weighting,
-    *,
-    time_ordered: bool,
-    force_errors: ForceErrors | None,
-    traced: tuple[Observables, NDArray[np.int64], float] | None,
-) -> Scored:
-    """Score what was counted and weighted; the part of :func:`score` without geometry."""
-    bundle = statistics.bundle
-    whole = counted.dead == 0
-    comparison = Comparison(
-        model=distributions(counted, taken, weighting.weight_of_state),
-        reference=statistics.distributions,
-        bundle=bundle,
-        surviving=(whole @ taken) / taken.sum(axis=0),
-    )
-    own = Comparison(
-        statistics.distributions, statistics.distributions, bundle, np.ones(taken.shape[1])
-    )
-    columns = {metric: function(comparison) for metric, function in METRICS.items()}
-    folded = float(counted.sums["folded"].sum())
-    if folded < MINIMUM_FOLDED_FRAMES:
-        columns["handedness"] = np.full(taken.shape[1], np.nan)
-    gate = _gate(columns["handedness"][0], bundle)
-    metrics: dict[str, MetricValue] = {}
-    for metric, values in columns.items():
-        spec = registry.metric(metric)
-        if "time_order" in spec.needs and not time_ordered:
-            metrics[metric] = MetricValue(status="n/a", note="frames without time order")
-            continue
-        over = "folded" if metric == "handedness" else "frames"
-        beside = spec.direction == "target" or spec.group == "structure"
-        metrics[metric] = _value(
-            metric,
-            values,
-            n_eff=_effective(counted, weighting.weight_of_state[:, 0], over),
-            target=float(METRICS[metric](own)[0]) if beside else None,
-            void=gate == "failed" and metric in COMPARED,
-        )
-    metrics |= _force_values(force_errors, statistics.seed, taken.shape[1] - 1)
-    return Scored(
-        name=name,
-        result=SystemResult(
-            system=bundle.system,
-            status="ok",
-            metrics=metrics,
-            gates={"handedness": gate},
-            n_trajectories=counted.n_trajectories,
-            n_frames=bundle_frames(counted),
-            dead_fraction=float(comparison.model.dead[0]),
-            weights_status=weighting.status,
-            weights_reason=weighting.reason,
-            weights_lag_ps=weighting.lag_ps,
-            weights_fraction_outside=weighting.fraction_outside,
-            converged=bundle.converged,
-            notes=(*weighting.notes, *_notes(counted.n_trajectories, statistics)),
-        ),
-        seed=statistics.seed,
-        n_trajectories=counted.n_trajectories,
-        resamples={metric: values[1:] for metric, values in columns.items()},
-        force_errors=force_errors,
-        display=display(comparison, () if traced is None else traces(*traced)),
-    )

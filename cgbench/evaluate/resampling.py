@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from cgbench import registry
 from cgbench.evaluate.bootstrap import multiplicities
+from cgbench.evaluate.distributions import Distributions, distributions
+from cgbench.evaluate.metrics import Comparison
 from cgbench.evaluate.reference_bundle import ReferenceBundle
-from cgbench.evaluate.tally import Binning, Distributions, Tally, distributions, tally
+from cgbench.evaluate.tally import Binning, Tally, tally
 from cgbench.evaluate.weights import StateWeights, TransitionCounts, solve_weights
 from cgbench.progress import Progress, silent
 
@@ -84,6 +86,12 @@ class ReferenceStatistics:
     tally: Tally
     weights: ResampledWeights
     distributions: Distributions
+
+    @property
+    def own(self) -> Comparison:
+        """The reference compared with itself."""
+        alive = np.ones(self.distributions.n_columns)
+        return Comparison(self.distributions, self.distributions, self.bundle, alive)
 
 
 def reference_statistics(

@@ -234,7 +234,10 @@ def _assembled(header: _Header, arrays: dict[str, NDArray[Any]]) -> Scored:
             **{name: arrays[f"display/{name}"] for name in _DISPLAY_ARRAYS},
             marginals={
                 name: Marginal(
-                    **{field.name: arrays[f"marginals/{name}/{field.name}"] for field in fields(Marginal)}
+                    **{
+                        field.name: arrays[f"marginals/{name}/{field.name}"]
+                        for field in fields(Marginal)
+                    }
                 )
                 for name in dict.fromkeys(names)
             },

@@ -6,7 +6,6 @@ Frames are therefore counted once by cell (trajectory, microstate) and bin, as s
 with the weights (cells, resamples). Counts of parts of an ensemble add up to those of the whole.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from cgbench.errors import ValidationError
 from cgbench.evaluate.observables import Observables, handedness
-from cgbench.evaluate.reference_bundle import N_DIHEDRAL_BINS, ReferenceBundle, dihedral_bins
+from cgbench.evaluate.reference_bundle import ReferenceBundle, dihedral_bins
 
 Float = NDArray[np.float64]
 
@@ -24,8 +23,6 @@ Float = NDArray[np.float64]
 LINES: Final = ("tic1", "tic2", "rg", "end_to_end", "q", "rmsd")
 #: Sums over the frames of a cell: frames, folded frames, and sums of numbers over them.
 SUMS: Final = ("frames", "folded", "folded_handedness", "q", "rmsd")
-#: Entries of the matrix of weights that are held at once.
-_WEIGHT_ENTRIES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,7 @@ class Binning:
     Attributes:
         edges: (n_bins + 1,) edges for each of ``LINES``.
         fes_edges: (2, n_bins + 1) edges of the plane of the first two slow coordinates.
+        n_dihedral_bins: Bins of each dihedral angle over the full turn.
         macrostate: (n_states,) macrostate of each microstate.
         native_dihedrals: (n_beads − 3,) radians.
         folded_q: Fraction of native contacts from which a frame is folded.
@@ -42,6 +40,7 @@ class Binning:
 
     edges: dict[str, Float]
     fes_edges: Float
+    n_dihedral_bins: int
     macrostate: NDArray[np.int64]
     native_dihedrals: NDArray[np.float32]
     folded_q: float
@@ -52,6 +51,7 @@ class Binning:
         return cls(
             edges={name: bundle.edges[name] for name in LINES},
             fes_edges=bundle.fes_edges,
+            n_dihedral_bins=len(bundle.edges["dihedral"]) - 1,
             macrostate=bundle.macrostate,
             native_dihedrals=bundle.native_dihedrals,
             folded_q=bundle.metadata.basins.folded_q,
@@ -124,7 +124,7 @@ class Tally:
             raise ValidationError("tallies of different grids or trajectories cannot be added")
         cells = np.union1d(self.cells, other.cells)
         both = [
-            (part, _placement(np.searchsorted(cells, part.cells), len(cells)))
+            (part, placement(np.searchsorted(cells, part.cells), len(cells)))
             for part in (self, other)
         ]
         return Tally(
@@ -144,12 +144,10 @@ class Tally:
         )
 
 
-def _placement(rows: NDArray[Any], n_rows: int) -> scipy.sparse.csr_array:
-    """Return the matrix (n_rows, len(rows)) that moves entry i to row ``rows[i]``."""
+def placement(rows: NDArray[Any], n_rows: int) -> scipy.sparse.csr_array:
+    """Return the sparse matrix (n_rows, len(rows)) that adds entry i to row ``rows[i]``."""
     columns = np.arange(len(rows))
-    return scipy.sparse.csr_array(
-        (np.ones(len(rows)), (rows, columns)), shape=(n_rows, len(rows))
-    )
+    return scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n_rows, len(rows)))
 
 
 def _bins(values: NDArray[Any], edges: Float) -> NDArray[np.int64]:
@@ -167,9 +165,7 @@ def _sparse(
     return matrix
 
 
-def tally(
-    observables: Observables, binning: Binning, weights: NDArray[Any] | None = None
-) -> Tally:
+def tally(observables: Observables, binning: Binning, weights: NDArray[Any] | None = None) -> Tally:
     """Count an ensemble.
 
     Args:
@@ -194,7 +190,8 @@ def tally(
     n_cells = len(cells)
 
     def total(values: NDArray[Any]) -> Float:
-        return np.bincount(cell, weights=weight * values, minlength=n_cells)[:n_cells]
+        found = np.bincount(cell, weights=weight * values, minlength=n_cells)
+        return found.astype(np.float64)
 
     rmsd, q = observables.rmsd[living], observables.q[living]
     dihedrals = observables.dihedrals[living]
@@ -226,17 +223,21 @@ def tally(
         sums[f"{name}_below"] = total(np.maximum(edges[0] - values, 0.0))
         sums[f"{name}_above"] = total(np.maximum(values - edges[-1], 0.0))
     counts["plane"] = _plane(tics, binning.fes_edges, cell, weight, n_cells)
-    counts["dihedral"] = _dihedral(dihedrals, cell, weight, n_cells)
+    counts["dihedral"] = _dihedral(dihedrals, binning.n_dihedral_bins, cell, weight, n_cells)
     least = np.full((n_trajectories, binning.n_macrostates), np.inf)
     # A frame without weight is in no macrostate.
     present = weight > 0
     np.minimum.at(
-        least, (owner[present], binning.macrostate[state[present]]), rmsd[present].astype(np.float64)
+        least,
+        (owner[present], binning.macrostate[state[present]]),
+        rmsd[present].astype(np.float64),
     )
-    everyone = np.bincount(observables.trajectory, weights=given, minlength=n_trajectories)
-    lost = np.bincount(
-        observables.trajectory[~alive], weights=given[~alive], minlength=n_trajectories
-    )
+
+    def frames(chosen: NDArray[Any]) -> Float:
+        owners = observables.trajectory[chosen]
+        return np.bincount(owners, given[chosen], n_trajectories).astype(np.float64)
+
+    everyone, lost = frames(np.ones_like(alive)), frames(~alive)
     return Tally(n_states, cells, counts, sums, everyone, lost, least)
 
 
@@ -252,134 +253,13 @@ def _plane(
 
 
 def _dihedral(
-    dihedrals: NDArray[Any], cell: NDArray[Any], weight: Float, n_cells: int
+    dihedrals: NDArray[Any], n_bins: int, cell: NDArray[Any], weight: Float, n_cells: int
 ) -> scipy.sparse.csr_array:
     if dihedrals.shape[1] == 0:
         return scipy.sparse.csr_array((n_cells, 0), dtype=np.float64)
     # One angle at a time bounds the memory for long chains.
     blocks = [
-        _sparse(cell, dihedral_bins(column), weight, n_cells, N_DIHEDRAL_BINS)
+        _sparse(cell, dihedral_bins(column, n_bins), weight, n_cells, n_bins)
         for column in dihedrals.T
     ]
     return scipy.sparse.csr_array(scipy.sparse.hstack(blocks, format="csr"))
-
-
-@dataclass(frozen=True)
-class Distributions:
-    """Weighted distributions, one column for each resample.
-
-    Attributes:
-        masses: (n_bins, n_columns) by the names of ``Tally.counts``; each column of a one-
-            dimensional distribution, of the plane, or of one dihedral sums to 1 − ``dead``.
-        means: (n_columns,) weighted sums per living frame, by the names of ``Tally.sums``.
-        state_mass: (n_states, n_columns) share of the living frames' weight in each microstate.
-        state_rmsd: (n_states, n_columns) that share times the mean RMSD in it, Å.
-        dead: (n_columns,) share of the frames that were lost.
-        native_macrostate: (n_columns,) int64 macrostate with the frame of least RMSD, or −1.
-    """
-
-    masses: dict[str, Float]
-    means: dict[str, Float]
-    state_mass: Float
-    state_rmsd: Float
-    dead: Float
-    native_macrostate: NDArray[np.int64]
-
-    @property
-    def n_columns(self) -> int:
-        """Number of resamples."""
-        return len(self.dead)
-
-
-def distributions(
-    counted: Tally, multiplicities: NDArray[Any], weight_of_state: NDArray[Any]
-) -> Distributions:
-    """Return the weighted distributions for each of several resamples.
-
-    Args:
-        counted: The counts.
-        multiplicities: (n_trajectories, n_columns) how often each trajectory is taken.
-        weight_of_state: (n_states, n_columns) weight of a frame in each microstate, any scale.
-
-    Returns:
-        Distributions whose columns are not-a-number where no frame has weight.
-
-    Raises:
-        ValidationError: The shapes disagree.
-    """
-    taken = np.asarray(multiplicities, dtype=np.float64)
-    expected = ((counted.n_trajectories, taken.shape[-1]), (counted.n_states, taken.shape[-1]))
-    if (taken.shape, weight_of_state.shape) != expected:
-        raise ValidationError(
-            "multiplicities and weights do not fit the tally",
-            expected=expected,
-            found=(taken.shape, weight_of_state.shape),
-        )
-    step = max(1, _WEIGHT_ENTRIES // max(1, len(counted.cells)))
-    parts = [
-        _block(counted, taken[:, start : start + step], weight_of_state[:, start : start + step])
-        for start in range(0, taken.shape[1], step)
-    ]
-    return parts[0] if len(parts) == 1 else _joined(parts)
-
-
-def _block(counted: Tally, taken: Float, weight_of_state: NDArray[Any]) -> Distributions:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        dead = (counted.dead @ taken) / (counted.frames @ taken)
-        weights = taken[counted.trajectory] * weight_of_state[counted.microstate]
-        weights /= counted.sums["frames"] @ weights
-    masses = {name: matrix.T @ weights * (1.0 - dead) for name, matrix in counted.counts.items()}
-    means = {name: values @ weights for name, values in counted.sums.items()}
-    to_state = _placement(counted.microstate, counted.n_states)
-    return Distributions(
-        masses=masses,
-        means=means,
-        state_mass=to_state @ (counted.sums["frames"][:, None] * weights),
-        state_rmsd=to_state @ (counted.sums["rmsd"][:, None] * weights),
-        dead=dead,
-        native_macrostate=_native_macrostate(counted.least_rmsd, taken),
-    )
-
-
-def _native_macrostate(least_rmsd: Float, taken: Float) -> NDArray[np.int64]:
-    found = np.full(taken.shape[1], -1, dtype=np.int64)
-    for column, multiplicity in enumerate(taken.T):
-        chosen = least_rmsd[multiplicity > 0]
-        if chosen.size and np.isfinite(chosen).any():
-            found[column] = chosen.min(axis=0).argmin()
-    return found
-
-
-def _joined(parts: Sequence[Distributions]) -> Distributions:
-    return Distributions(
-        masses={
-            name: np.concatenate([part.masses[name] for part in parts], axis=1)
-            for name in parts[0].masses
-        },
-        means={
-            name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means
-        },
-        state_mass=np.concatenate([part.state_mass for part in parts], axis=1),
-        state_rmsd=np.concatenate([part.state_rmsd for part in parts], axis=1),
-        dead=np.concatenate([part.dead for part in parts]),
-        native_macrostate=np.concatenate([part.native_macrostate for part in parts]),
-    )
-
-
-def trajectory_shares(
-    counted: Tally, weight_of_state: NDArray[Any], over: str = "frames"
-) -> Float:
-    """Return the share of each trajectory in a weighted sum over living frames.
-
-    Args:
-        counted: The counts.
-        weight_of_state: (n_states,) weight of a frame in each microstate.
-        over: A name in ``Tally.sums``: of which frames.
-
-    Returns:
-        (n_trajectories,) summing to one; zeros where nothing has weight.
-    """
-    weights = counted.sums[over] * weight_of_state[counted.microstate]
-    shares = np.bincount(counted.trajectory, weights=weights, minlength=counted.n_trajectories)
-    total = shares.sum()
-    return np.asarray(shares / total if total > 0 else np.zeros(counted.n_trajectories))

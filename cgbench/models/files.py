@@ -99,7 +99,7 @@ def model_hash(path: Path) -> str:
         UsageError: No such file.
         IntegrityError: Damaged, oversized, holding code, or of an unknown format.
     """
-    if _is_program(path):
+    if _is_program(_member_names(path)):
         return "sha256:" + file_sha256(path)
     content = _read(path)
     network = content["network"]
@@ -119,8 +119,7 @@ def model_hash(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read the dictionary of a model file and check its form, not its meaning."""
-    _check_archive(path)
-    if _is_program(path):
+    if _is_program(_member_names(path)):
         raise UsageError(
             f"{path}: a program (TorchScript or torch.export), not a {FORMAT} file",
             fix="give --trust to run it if you know where it comes from",
@@ -131,14 +130,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise IntegrityError(
             f"{path}: holds something other than tensors and plain data, perhaps code; "
             "nothing of it was executed",
-            found=str(error).splitlines()[0][:300],
+            found=_summary(error),
             fix=_SAVE_HINT,
         ) from error
     # torch reports damage in many ways; whatever it was, the file cannot be read.
     except Exception as error:
-        raise IntegrityError(
-            f"{path}: damaged, cannot be read", found=str(error).splitlines()[0][:300]
-        ) from error
+        raise IntegrityError(f"{path}: damaged, cannot be read", found=_summary(error)) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise IntegrityError(
@@ -159,8 +156,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse what is not a whole, stored zip archive of reasonable size, before opening it."""
+def _member_names(path: Path) -> list[str]:
+    """Return the names in a zip archive of reasonable size; refuse anything else unopened."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     size = path.stat().st_size
@@ -193,17 +190,15 @@ def _check_archive(path: Path) -> None:
             expected=f"at most {MAX_MODEL_BYTES} bytes in {_MAX_MEMBERS} members",
             found=f"{unpacked} bytes in {len(members)} members",
         )
+    return [member.filename for member in members]
 
 
-def _is_program(path: Path) -> bool:
-    """Tell whether an archive is TorchScript or torch.export by the names of its members."""
-    _check_archive(path)
-    with zipfile.ZipFile(path) as archive:
-        names = ["/" + name for name in archive.namelist()]
+def _is_program(names: list[str]) -> bool:
+    """Tell whether an archive with these members is TorchScript or torch.export."""
     return any(
         # TorchScript keeps its source under code/, torch.export its graph under models/.
         "/code/" in name
-        or name.endswith(("/constants.pkl", "/archive_format", "/serialized_exported_program.json"))
+        or name.endswith(("/constants.pkl", "/archive_format", "serialized_exported_program.json"))
         for name in names
     )
 
@@ -279,6 +274,11 @@ def _check_finite(path: Path, state: dict[str, Tensor]) -> None:
                 found=f"{int((~torch.isfinite(tensor)).sum())} of {tensor.numel()}",
                 fix="the training diverged: take an earlier checkpoint",
             )
+
+
+def _summary(error: Exception) -> str:
+    """Return the first line of an error, which for torch's runs to a page."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _parse(text: str, origin: str) -> Any:

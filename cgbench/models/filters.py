@@ -22,16 +22,16 @@ from cgbench.models.radial import ExponentialNormalBasis, envelope
 SINGLE_PRECISION_TOLERANCE = 2e-6
 
 
-class Filter(NamedTuple):
-    """One layer's filter at each pair.
+class Filters(NamedTuple):
+    """Filters of all layers at each pair.
 
     Attributes:
-        value: (n_pairs, num_filters), zero at and outside the cutoffs.
-        slope: Its derivative by distance, same shape, 1/Å; None if not asked for.
+        values: For each layer (n_pairs, num_filters), zero at and outside the cutoffs.
+        slopes: Their derivatives by distance, same shapes, 1/Å.
     """
 
-    value: Tensor
-    slope: Tensor | None
+    values: list[Tensor]
+    slopes: list[Tensor]
 
 
 class RadialInput(NamedTuple):
@@ -58,16 +58,19 @@ class FilterNetwork(nn.Module):
         self.hidden = nn.Linear(num_rbf, num_filters)
         self.output = nn.Linear(num_filters, num_filters)
 
-    def forward(self, radial: RadialInput, *, with_slope: bool) -> Filter:
-        """Return the filter at each pair and, if asked, its derivative by distance."""
+    def value(self, radial: RadialInput) -> Tensor:
+        """Return the filter (n_pairs, num_filters) at each pair."""
+        output: Tensor = self.output(torch.tanh(self.hidden(radial.basis)))
+        return output * radial.cutoff
+
+    def forward(self, radial: RadialInput) -> tuple[Tensor, Tensor]:
+        """Return the filter at each pair and its derivative by distance."""
         hidden = torch.tanh(self.hidden(radial.basis))
         bare = self.output(hidden)
-        if not with_slope:
-            return Filter(bare * radial.cutoff, None)
         hidden_slope = (1.0 - hidden * hidden) * (radial.basis_slope @ self.hidden.weight.T)
         bare_slope = hidden_slope @ self.output.weight.T
         slope = torch.addcmul(bare * radial.cutoff_slope, bare_slope, radial.cutoff)
-        return Filter(bare * radial.cutoff, slope)
+        return bare * radial.cutoff, slope
 
 
 class _Lookup(torch.autograd.Function):
@@ -82,6 +85,11 @@ class _Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.place.transposed_sums(*gradients, ctx.n_rows), None
+
+
+def _look_up(table: Tensor, place: "TablePlace") -> tuple[Tensor, Tensor]:
+    value, slope = _Lookup.apply(table, place)  # type: ignore[no-untyped-call]
+    return value, slope
 
 
 class TablePlace:
@@ -155,17 +163,18 @@ class FilterTable:
         dtype = networks[0].hidden.weight.dtype
         knots = radial.lower + self.spacing * torch.arange(n_intervals + 1, dtype=torch.float64)
         self.tables = [
-            _coefficients(knot, self.spacing).to(dtype)
-            for knot in _in_double_precision(radial, networks, knots)
+            _coefficients(value, slope, self.spacing).to(dtype)
+            for value, slope in _in_double_precision(radial, networks, knots)
         ]
 
-    def filters(self, distance: Tensor) -> list[Filter]:
+    def filters(self, distance: Tensor) -> Filters:
         """Return the filter of each layer at distances (n_pairs,) within the cutoffs.
 
         Differentiable in the weights that the table was made from, not in the distances.
         """
         place = TablePlace(distance.detach(), self.lower, self.spacing, self.n_intervals)
-        return [Filter(*_Lookup.apply(table, place)) for table in self.tables]
+        looked_up = [_look_up(table, place) for table in self.tables]
+        return Filters([value for value, _ in looked_up], [slope for _, slope in looked_up])
 
 
 @torch.no_grad()
@@ -183,24 +192,18 @@ def accurate_table(
         exact = _in_double_precision(radial, networks, distance)
         found = table.filters(distance.to(networks[0].hidden.weight))
         errors = [
-            _relative_error(one.slope, other.slope) for one, other in zip(found, exact, strict=True)
+            float((one - other).norm() / other.norm().clamp_min(1e-30))
+            for one, (_, other) in zip(found.slopes, exact, strict=True)
         ]
         if max(errors) < SINGLE_PRECISION_TOLERANCE:
             return table
     return None
 
 
-def _relative_error(found: Tensor | None, exact: Tensor | None) -> float:
-    assert found is not None  # noqa: S101 - narrows the type
-    assert exact is not None  # noqa: S101
-    norm = exact.norm()
-    return float((found - exact).norm() / norm) if norm > 0 else 0.0
-
-
 def _in_double_precision(
     radial: ExponentialNormalBasis, networks: Sequence[FilterNetwork], distance: Tensor
-) -> list[Filter]:
-    """Return the exact filters at distances, with the weights' graph where grad is enabled."""
+) -> list[tuple[Tensor, Tensor]]:
+    """Return exact values and slopes of each layer, with the weights' graph if grad is enabled."""
 
     def doubled(module: nn.Module) -> dict[str, Tensor]:
         return {name: weight.double() for name, weight in module.named_parameters()}
@@ -209,21 +212,16 @@ def _in_double_precision(
     basis, basis_slope = functional_call(radial, doubled(radial), (distance,))
     cutoff, cutoff_slope = envelope(distance, radial.lower, radial.upper)
     shared = RadialInput(basis, basis_slope, cutoff[:, None], cutoff_slope[:, None])
-    return [
-        functional_call(network, doubled(network), (shared,), {"with_slope": True})
-        for network in networks
-    ]
+    return [functional_call(network, doubled(network), (shared,)) for network in networks]
 
 
-def _coefficients(knots: Filter, spacing: float) -> Tensor:
+def _coefficients(value: Tensor, slope: Tensor, spacing: float) -> Tensor:
     """Return polynomial coefficients (4 * n_intervals, width), four rows an interval.
 
     Hermite interpolation: the cubic in ``t`` from 0 to 1 with given values and slopes at both ends.
     """
-    assert knots.slope is not None  # noqa: S101 - narrows the type
-    start, end = knots.value[:-1], knots.value[1:]
-    start_slope, end_slope = knots.slope[:-1] * spacing, knots.slope[1:] * spacing
-    rise = end - start
+    start, rise = value[:-1], value[1:] - value[:-1]
+    start_slope, end_slope = slope[:-1] * spacing, slope[1:] * spacing
     rows = torch.stack(
         [
             start,
@@ -233,4 +231,4 @@ def _coefficients(knots: Filter, spacing: float) -> Tensor:
         ],
         dim=1,
     )
-    return rows.reshape(-1, knots.value.shape[1])
+    return rows.reshape(-1, value.shape[1])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cgbench.config import Frozen
 from cgbench.errors import ValidationError
+from cgbench.models.filters import FilterTable, accurate_table
 from cgbench.models.graph_network import GraphNetwork
 from cgbench.priors import Prior, PriorParameters, prior_energy_forces
 
@@ -51,16 +52,16 @@ class PotentialSpec(Frozen):
     """
 
     name: str = pydantic.Field(min_length=1, max_length=200)
-    version: str = pydantic.Field("1", min_length=1, max_length=50)
+    version: str = pydantic.Field(default="1", min_length=1, max_length=50)
     bead_vocabulary: Literal["majewski-2023"] = "majewski-2023"
-    cutoff: float | None = pydantic.Field(None, gt=0, allow_inf_nan=False)
+    cutoff: float | None = pydantic.Field(default=None, gt=0, allow_inf_nan=False)
     trained_on: tuple[TrainedOn, ...] = ()
     force_map: str | None = None
     licence: str | None = None
-    description: str = pydantic.Field("", max_length=20_000)
+    description: str = pydantic.Field(default="", max_length=20_000)
     seeds: tuple[int, ...] = ()
-    training_cost_s: float | None = pydantic.Field(None, ge=0, allow_inf_nan=False)
-    n_parameters: int | None = pydantic.Field(None, ge=0)
+    training_cost_s: float | None = pydantic.Field(default=None, ge=0, allow_inf_nan=False)
+    n_parameters: int | None = pydantic.Field(default=None, ge=0)
 
 
 class Potential(Protocol):
@@ -109,13 +110,20 @@ class NetworkPotential(nn.Module):
         network: The network, or None for the prior alone.
         prior: Parameters of the prior, or None for the network alone.
         spec: What the potential says of itself.
+        tabulate: Let ``chains`` look filters up in a table where single precision allows it; the
+            difference is below its rounding. Double precision always evaluates them.
 
     Raises:
         ValidationError: Neither network nor prior.
     """
 
     def __init__(
-        self, network: GraphNetwork | None, prior: PriorParameters | None, spec: PotentialSpec
+        self,
+        network: GraphNetwork | None,
+        prior: PriorParameters | None,
+        spec: PotentialSpec,
+        *,
+        tabulate: bool = True,
     ) -> None:
         super().__init__()
         if network is None and prior is None:
@@ -123,6 +131,9 @@ class NetworkPotential(nn.Module):
         self.network = network
         self.prior = prior
         self.spec = spec
+        self.tabulate = tabulate
+        self._table: FilterTable | None = None
+        self._table_weights: tuple[tuple[int, int], ...] = ()
         self._priors: dict[tuple[int, ...], Prior] = {}
         self._checked: tuple[Tensor, int, tuple[int, ...]] | None = None
 
@@ -181,23 +192,36 @@ class NetworkPotential(nn.Module):
         zero = pos.new_zeros(len(pos))
         network_energy, prior_energy, forces = zero, zero, torch.zeros_like(pos)
         if self.network is not None:
-            network_energy, forces = self.network.energy_forces_chains(bead_types, pos)
+            network_energy, forces = self.network.energy_forces_chains(
+                bead_types, pos, self._current_table(self.network)
+            )
         if self.prior is not None:
-            prior = self._built_prior(bead_types, types, pos.device)
-            prior_energy, prior_forces = prior.energy_forces(pos)
+            prior_energy, prior_forces = self._built_prior(self.prior, types).energy_forces(pos)
             forces = forces + prior_forces
         return ChainResult(network_energy, prior_energy, forces)
 
-    def _built_prior(
-        self, bead_types: Tensor, types: tuple[int, ...], device: torch.device
-    ) -> Prior:
-        assert self.prior is not None  # noqa: S101 - narrows the type
+    def _current_table(self, network: GraphNetwork) -> FilterTable | None:
+        """Return the table of the weights as they are now, made anew when they have changed."""
+        if not self.tabulate or network.embedding.weight.dtype != torch.float32:
+            return None
+        modules = (network.radial, *network.filter_networks)
+        weights = tuple(
+            (weight.data_ptr(), weight._version)
+            for module in modules
+            for weight in module.parameters()
+        )
+        if weights != self._table_weights:
+            self._table = accurate_table(network.radial, network.filter_networks)
+            self._table_weights = weights
+        return self._table
+
+    def _built_prior(self, parameters: PriorParameters, types: tuple[int, ...]) -> Prior:
         built = self._priors.get(types)
         if built is None:
             if len(self._priors) >= _MAX_PRIORS:
                 self._priors.clear()
-            built = self._priors[types] = Prior(self.prior, bead_types)
-        return built.to(device)
+            built = self._priors[types] = Prior(parameters, types)
+        return built
 
     def _known_types(self, bead_types: Tensor, n_beads: int) -> tuple[int, ...]:
         """Return bead types as numbers, checked; the last tensor seen is not checked again."""

@@ -1,1 +1,1 @@
-
+"""check → simulate → score as resumable runs, and the demo."""

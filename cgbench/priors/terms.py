@@ -66,11 +66,8 @@ class Dihedrals(NamedTuple):
 
 
 def by_component(positions: Tensor) -> Tensor:
-    """Return (R, n_beads, 3) as (3, R, n_beads), relative to each replica's first bead.
-
-    Replicas diffuse; small numbers keep the rounding of float32 small.
-    """
-    return (positions - positions[:, :1]).permute(2, 0, 1).contiguous()
+    """Return (R, n_beads, 3) as (3, R, n_beads)."""
+    return positions.permute(2, 0, 1).contiguous()
 
 
 def bonds(components: Tensor, tables: Tables) -> Bonds:
@@ -149,7 +146,8 @@ def repulsion(components: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
         squared.addcmul_(difference, difference)
     bounded = squared.clamp_min(CLASH_DISTANCE**2)
     weights = bounded.reciprocal().square_().square_().mul_(tables.strength)
-    beads = components.permute(1, 2, 0)
+    # Replicas diffuse; relative to a bead of their own the rounding of the product stays small.
+    beads = (components - components[:, :, :1]).permute(1, 2, 0)
     forces = beads * weights.sum(-1, keepdim=True) - weights @ beads
     remainder = bounded.mul_(4.0).sub_(squared, alpha=3.0)
     energy = torch.linalg.vecdot(weights.flatten(1), remainder.flatten(1))

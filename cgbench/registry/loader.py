@@ -25,6 +25,9 @@ Entry = TypeVar("Entry")
 
 DATA = Path(__file__).parent / "data"
 
+#: Fields of the leave-one-protein-out rule that hold the name of a system.
+_TEMPLATED = ("id", "left_out")
+
 # The loader in C is ten times as fast; PyYAML has it on all common platforms.
 _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -140,14 +143,9 @@ def _metrics() -> dict[str, MetricSpec]:
 
 @cache
 def _splits() -> dict[str, SplitSpec]:
-    *rules, leave_one_out = _read("splits")["splits"]
-    for published in systems():
-        if published.published_key is not None:
-            names = {
-                name: leave_one_out[name].format(system=published.key)
-                for name in ("id", "left_out")
-            }
-            rules.append(leave_one_out | names)
+    *rules, template = _read("splits")["splits"]
+    for key in _published_keys().values():
+        rules.append(template | {name: template[name].format(system=key) for name in _TEMPLATED})
     return _index(SplitSpec, rules, "id")
 
 

@@ -53,7 +53,8 @@ def migrate(
             found=repr(version)[:100],
             fix="update cgbench" if newer else None,
         )
-    return data
+    found_data: dict[str, Any] = data
+    return found_data
 
 
 def read_result(path: Path) -> Result:

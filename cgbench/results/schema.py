@@ -4,7 +4,7 @@ Composite scores and ranks are not part of it: they are computed where results a
 registry's thresholds, so that a stored result never depends on which other models are listed.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import pydantic
 
@@ -12,7 +12,7 @@ from cgbench.config import Frozen
 from cgbench.provenance import Provenance
 
 #: Version of the format that this code writes.
-RESULT_VERSION = 1
+RESULT_VERSION: Final = 1
 
 
 def _printable(text: str) -> str:

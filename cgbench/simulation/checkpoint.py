@@ -107,11 +107,11 @@ class Checkpoint:
         write_atomic(path, buffer.getvalue())
 
     @classmethod
-    def read(cls, path: Path) -> "Checkpoint":
-        """Read a checkpoint.
+    def read(cls, path: Path, fingerprint: str) -> "Checkpoint":
+        """Read the checkpoint of the run with a fingerprint.
 
         Raises:
-            IntegrityError: The file is damaged or of another format.
+            IntegrityError: The file is damaged, of another format or of another run.
         """
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -121,12 +121,18 @@ class Checkpoint:
                 f"{path}: the checkpoint is damaged", found=error, fix="start over with --force"
             ) from error
         found = str(values.pop("format", "no format"))
-        names = {field.name for field in fields(cls)}
-        if found != _FORMAT or set(values) != names:
+        if found != _FORMAT or set(values) != {field.name for field in fields(cls)}:
             raise IntegrityError(
                 f"{path}: not a checkpoint of this version",
                 expected=_FORMAT,
                 found=found,
+                fix="start over with --force",
+            )
+        if values["fingerprint"].item() != fingerprint:
+            raise IntegrityError(
+                f"{path}: the checkpoint is of another run than the record beside it",
+                expected=fingerprint,
+                found=values["fingerprint"].item(),
                 fix="start over with --force",
             )
         scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}

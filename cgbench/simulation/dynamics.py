@@ -50,6 +50,7 @@ class ReplicaDynamics:
         forces: (R, N, 3) at the positions; evaluated if None.
         alive: (R,) bool; all if None.
         step: Steps done before, which is the place in the streams.
+        evaluations: Evaluations of the potential done before.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class ReplicaDynamics:
         forces: torch.Tensor | None = None,
         alive: torch.Tensor | None = None,
         step: int = 0,
+        evaluations: int = 0,
     ) -> None:
         self.step = step
-        self.evaluations = 0
+        self.evaluations = evaluations
         self.alive = torch.ones(len(positions), dtype=torch.bool, device=positions.device)
         self._evaluate = evaluate
         self._streams = streams
@@ -99,8 +101,10 @@ class ReplicaDynamics:
         Args:
             failed: (R,) bool; replicas that failed before may be among them.
         """
+        if not bool(failed.any()):
+            return
         self.alive &= ~failed
-        self._any_dead = not bool(self.alive.all())
+        self._any_dead = True
         self.state.velocities[~self.alive] = 0.0
         self.state.forces[~self.alive] = 0.0
 

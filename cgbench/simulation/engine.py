@@ -85,21 +85,19 @@ def simulate(
         replicas=chosen,
         model_hash=model_hash or parameters_hash(potential),
     )
-    if force:
-        plan.checkpoint_path.unlink(missing_ok=True)
-        plan.record_path.unlink(missing_ok=True)
-    elif plan.record_path.is_file():
+    recorded = plan.record_path.is_file()
+    if recorded and not force:
         previous = config.read_model(RunRecord, plan.record_path)
         _require_same(previous, plan)
         if previous.outcome is not None:
             return previous.outcome
-    elif (out / system.key).exists():
+    elif not force and (out / system.key).exists():
         # Nothing is known about these frames, so they are not overwritten unasked.
         raise UsageError(
             f"{out}: holds {system.key} already, without a record of how it was made",
             fix="use --force to replace it, or another --out",
         )
-    run = Run(plan)
+    run = Run(plan, resume=recorded and not force)
     outcome = run.finish(checkpoint_interval, progress)
     config.write_model(plan.record_path, plan.record(outcome))
     plan.checkpoint_path.unlink(missing_ok=True)

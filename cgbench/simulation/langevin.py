@@ -76,10 +76,10 @@ class Baoab:
     """The BAOAB integrator for tensors of one shape.
 
     Products and sums are rounded separately, each element by itself. A fused multiply-add rounds
-    once instead of twice and is used by vector code but not for the elements that are left over
-    at the end of a tensor; with it a replica's path would depend on its place in the batch. So
-    the integrator is bitwise independent of the batch; whether a whole run is depends on the
-    potential's matrix products.
+    once instead of twice, and whether the elements left over at the end of a vectorised loop get
+    one is up to the build of torch; with it a replica's path could depend on its place in the
+    batch. So the integrator is bitwise independent of the batch; whether a whole run is depends
+    on the potential's matrix products.
 
     Args:
         settings: Constants of the dynamics.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cgbench import config, registry
 from cgbench.models import Potential
 from cgbench.progress import Progress
-from cgbench.simulation.checkpoint import Checkpoint, SimulationOutcome
+from cgbench.simulation.checkpoint import Checkpoint, RunRecord, SimulationOutcome
 from cgbench.simulation.dynamics import ReplicaDynamics, intact
 from cgbench.simulation.langevin import LangevinSettings
 from cgbench.simulation.potentials import ChainPotential, device_of, force_field
@@ -65,6 +65,10 @@ class Plan:
         """Where the checkpoint lies until the run is finished."""
         return self.out.with_name(f"{self.out.stem}.{self.system.key}.checkpoint.npz")
 
+    def record(self, outcome: SimulationOutcome | None) -> RunRecord:
+        """Return the record of the run, unfinished where there is no outcome."""
+        return RunRecord(fingerprint=self.fingerprint, inputs=self.inputs, outcome=outcome)
+
     @property
     def n_frames(self) -> int:
         """Frames of each replica."""
@@ -89,12 +93,13 @@ class Run:
 
     Args:
         plan: What to run.
+        resume: Continue from the checkpoint, if there is one, instead of starting over.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, resume: bool) -> None:
         self._plan = plan
-        device = device_of(plan.potential)
         protocol, system = plan.protocol, plan.system
+        device = device_of(plan.potential)
         settings = LangevinSettings(
             protocol.timestep, protocol.friction, protocol.temperature, protocol.bead_mass
         )
@@ -102,19 +107,8 @@ class Run:
             plan.seed, plan.replicas, system.n_beads, dtype=plan.dtype, device=device
         )
         evaluate = force_field(plan.potential, system.bead_types.to(device))
-        checkpoint = None
-        if plan.checkpoint_path.is_file():
+        if resume and plan.checkpoint_path.is_file():
             checkpoint = Checkpoint.read(plan.checkpoint_path, plan.fingerprint)
-        if checkpoint is None:
-            chosen = torch.tensor(plan.replicas) % len(system.starts)
-            starts = system.starts[chosen].to(device=device, dtype=plan.dtype)
-            self._dynamics = ReplicaDynamics(evaluate, settings, streams, starts)
-            self._dynamics.recentre()
-            self._alive_until = np.full(len(plan.replicas), plan.n_frames, dtype=np.int64)
-            self._wall_time = 0.0
-            self._pending_start, self._pending = 0, list[_Frame]()
-            self._writer = self._open_writer(resume=False)
-        else:
             self._dynamics = ReplicaDynamics(
                 evaluate,
                 settings,
@@ -141,6 +135,18 @@ class Run:
                 )
             ]
             self._append(self._pending)
+        else:
+            chosen = torch.tensor(plan.replicas) % len(system.starts)
+            starts = system.starts[chosen].to(device=device, dtype=plan.dtype)
+            self._dynamics = ReplicaDynamics(evaluate, settings, streams, starts)
+            self._dynamics.recentre()
+            self._alive_until = np.full(len(plan.replicas), plan.n_frames, dtype=np.int64)
+            self._wall_time = 0.0
+            self._pending_start, self._pending = 0, list[_Frame]()
+            # Only now, when the potential has shown that it works, is anything replaced.
+            plan.checkpoint_path.unlink(missing_ok=True)
+            config.write_model(plan.record_path, plan.record(None))
+            self._writer = self._open_writer(resume=False)
         self._latest = self._snapshot()
 
     def _open_writer(self, *, resume: bool) -> TrajectoryWriter:

@@ -1,5 +1,17 @@
 """The zarr v3 store of reference data: format, writer, reader, verification."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cgbench.store.locate import (
+    find_model,
+    find_native,
+    find_reference,
+    find_split,
+    find_store,
+)
+from cgbench.store.manifest import Manifest
+from cgbench.store.reader import SystemStore, open_store
 from cgbench.store.schema import (
     SCHEMA_VERSION,
     BoolArray,
@@ -12,6 +24,11 @@ from cgbench.store.schema import (
     StoreMetadata,
     chunk_frames,
 )
+from cgbench.store.verify import VerificationReport, verify_store
+from cgbench.store.writer import write_store
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -21,7 +38,24 @@ __all__ = [
     "FrameSource",
     "IntArray",
     "Layout",
+    "Manifest",
     "SourceFile",
     "StoreMetadata",
+    "SystemStore",
+    "VerificationReport",
     "chunk_frames",
+    "find_model",
+    "find_native",
+    "find_reference",
+    "find_split",
+    "find_store",
+    "open",
+    "open_store",
+    "verify_store",
+    "write_store",
 ]
+
+
+def open(name_or_path: str | Path, home: Path | None = None) -> "xarray.Dataset":  # noqa: A001
+    """Return the labelled xarray Dataset of a store, by its system's name or its path."""
+    return open_store(name_or_path, home).dataset()

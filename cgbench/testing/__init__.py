@@ -1,1 +1,1 @@
-
+"""Tools for tests: strategies, conformance suites and stores with known answers."""

@@ -53,8 +53,8 @@ def random_chains(n_frames: int, n_beads: int, seed: int) -> Float:
     generator = np.random.default_rng(seed)
     return chain_from_internal(
         generator.normal(BOND_LENGTH, BOND_SPREAD, (n_frames, n_beads - 1)),
-        np.radians(generator.uniform(80.0, 150.0, (n_frames, n_beads - 2))),
-        generator.uniform(-np.pi, np.pi, (n_frames, n_beads - 3)),
+        np.radians(generator.uniform(80.0, 150.0, (n_frames, max(0, n_beads - 2)))),
+        generator.uniform(-np.pi, np.pi, (n_frames, max(0, n_beads - 3))),
     )
 
 

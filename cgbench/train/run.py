@@ -1,9 +1,11 @@
 """One training run from a configuration to ``model.pt``, resumable at every epoch."""
 
+import io
 import time
 from pathlib import Path
 
 import lightning
+import numpy as np
 import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
@@ -14,7 +16,7 @@ from cgbench import provenance, registry
 from cgbench.config import Frozen
 from cgbench.data import ForcesDataModule
 from cgbench.errors import IntegrityError, UsageError
-from cgbench.evaluate import read_reference
+from cgbench.evaluate import ReferenceBundle, read_reference
 from cgbench.models import GraphNetwork, NetworkPotential, PotentialSpec, TrainedOn, save_model
 from cgbench.priors import PriorParameters, plot_priors
 from cgbench.progress import Progress, silent
@@ -179,7 +181,7 @@ def train(
     progress("fit the prior", 0, 1)
     prior = fit_system_prior(store, split, bundle, settings.prior)
     files.write_model(out / "prior.json", prior)
-    _plot(prior, store, split, bundle, out / "prior.png")
+    _plot(prior, store, split, bundle, settings, out / "prior.png")
     progress("fit the prior", 1, 1)
 
     if settings.threads is not None:
@@ -212,6 +214,27 @@ def train(
     if trainer.interrupted:
         raise KeyboardInterrupt
     return _finish(settings, out, module, best, data, prior, store, split, seconds, trainer)
+
+
+def _plot(
+    prior: PriorParameters,
+    store: SystemStore,
+    split: Split,
+    bundle: ReferenceBundle,
+    settings: TrainingConfig,
+    path: Path,
+) -> None:
+    frames, weights = training_weights(store, split, bundle)
+    figure = plot_priors(
+        prior,
+        store.coordinates()[frames],
+        weights,
+        np.asarray(store.bead_types),
+        settings.prior,
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    files.write_atomic(path, buffer.getvalue())
 
 
 def _finish(

@@ -7,9 +7,9 @@ import numpy as np
 
 from cgbench import registry
 from cgbench.errors import ValidationError
+from cgbench.evaluate.distributions import Distributions
 from cgbench.evaluate.metrics.divergence import Float, smoothed_free_energy
 from cgbench.evaluate.reference_bundle import ReferenceBundle
-from cgbench.evaluate.tally import Distributions
 from cgbench.units import thermal_energy
 
 __all__ = ["Comparison", "Float"]
@@ -71,4 +71,5 @@ class Comparison:
         """(n_columns,) what every cell rises by because of mass that is not on the grid."""
         inside = np.minimum(self.model.masses["plane"][:-1].sum(axis=0), 1.0)
         with np.errstate(divide="ignore"):
-            return -thermal_energy(self.bundle.temperature) * np.log(inside)
+            energy: Float = -thermal_energy(self.bundle.temperature) * np.log(inside)
+        return energy

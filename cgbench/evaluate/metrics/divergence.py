@@ -64,9 +64,7 @@ def jensen_shannon(first: Float, second: Float) -> Float:
     return np.asarray(np.clip(0.5 * entropy.sum(axis=0) / np.log(2.0), 0.0, 1.0))
 
 
-def smoothed_free_energy(
-    plane: Float, edges: Float, widths: Float, temperature: float
-) -> Float:
+def smoothed_free_energy(plane: Float, edges: Float, widths: Float, temperature: float) -> Float:
     """Return −k_B·T·ln of smoothed histograms on a grid, each with least value zero.
 
     Args:

@@ -32,7 +32,9 @@ class ForceErrors:
     count: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        shapes = {array.shape for array in (self.trajectory, self.squared, self.absolute, self.count)}
+        shapes = {
+            array.shape for array in (self.trajectory, self.squared, self.absolute, self.count)
+        }
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise ValidationError("force errors of different lengths", found=sorted(shapes))
         if len(self.count) and (self.count <= 0).any():

@@ -8,7 +8,6 @@ import numpy as np
 from cgbench.evaluate.metrics.comparison import Comparison, Float
 from cgbench.evaluate.metrics.divergence import jensen_shannon
 from cgbench.evaluate.metrics.thermodynamics import line_distance
-from cgbench.evaluate.reference_bundle import N_DIHEDRAL_BINS
 
 
 def dihedral_js(comparison: Comparison) -> Float:
@@ -16,9 +15,10 @@ def dihedral_js(comparison: Comparison) -> Float:
 
     Dead mass is a state of its own in each of them.
     """
+    n_bins = len(comparison.bundle.edges["dihedral"]) - 1
     sides = []
     for side in (comparison.model, comparison.reference):
-        angles = side.masses["dihedral"].reshape(-1, N_DIHEDRAL_BINS, side.n_columns)
+        angles = side.masses["dihedral"].reshape(-1, n_bins, side.n_columns)
         lost = np.broadcast_to(side.dead, (len(angles), 1, side.n_columns))
         sides.append(np.concatenate([angles, lost], axis=1).swapaxes(0, 1))
     return np.asarray(jensen_shannon(sides[0], sides[1]).mean(axis=0))

@@ -38,7 +38,8 @@ def rmsd_native(comparison: Comparison) -> Float:
 
 def q_native(comparison: Comparison) -> Float:
     """Return the weighted mean fraction of native contacts."""
-    return comparison.model.means["q"]
+    model = comparison.model
+    return np.where(model.dead < 1.0, model.means["q"], np.nan)
 
 
 def handedness(comparison: Comparison) -> Float:

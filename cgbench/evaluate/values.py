@@ -1,0 +1,159 @@
+"""From columns of metric values to values with intervals, statuses and notes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgbench import registry
+from cgbench.evaluate.bootstrap import effective_number, interval, multiplicities
+from cgbench.evaluate.distributions import trajectory_shares
+from cgbench.evaluate.metrics import COMPARED, FORCE_METRICS, METRICS, Comparison, ForceErrors
+from cgbench.evaluate.reference_bundle import ReferenceBundle
+from cgbench.evaluate.reference_statistics import MINIMUM_FOLDED_FRAMES
+from cgbench.evaluate.tally import Tally
+from cgbench.results import GateStatus, MetricValue
+
+Float = NDArray[np.float64]
+
+
+def metric_columns(comparison: Comparison, n_folded: float) -> dict[str, Float]:
+    """Return every metric of an ensemble, one value a column.
+
+    Args:
+        comparison: Model and reference.
+        n_folded: Native-like frames; below the least number they say nothing about handedness.
+    """
+    columns = {metric: function(comparison) for metric, function in METRICS.items()}
+    if n_folded < MINIMUM_FOLDED_FRAMES:
+        columns["handedness"] = np.full(comparison.model.n_columns, np.nan)
+    return columns
+
+
+def own_values(reference: Comparison) -> dict[str, float]:
+    """Return the reference's own values, where they are a target or are shown beside.
+
+    Args:
+        reference: The reference compared with itself.
+    """
+    beside = [spec for spec in registry.metrics() if spec.id in METRICS]
+    return {
+        spec.id: float(METRICS[spec.id](reference)[0])
+        for spec in beside
+        if spec.direction == "target" or spec.group in ("structure", "gate")
+    }
+
+
+def gate(handedness: float, bundle: ReferenceBundle) -> GateStatus:
+    """Return whether native-like frames are of the native hand, where that can be told."""
+    bound = bundle.metadata.handedness_bound
+    if bound is None or not np.isfinite(handedness):
+        return "n/a"
+    return "passed" if handedness >= bound else "failed"
+
+
+def metric_values(
+    columns: dict[str, Float],
+    own: dict[str, float],
+    effective: dict[str, float],
+    *,
+    time_ordered: bool,
+    gate_status: GateStatus,
+    single: bool,
+) -> dict[str, MetricValue]:
+    """Return values with intervals.
+
+    Args:
+        columns: By metric, the estimate first and then the resamples.
+        own: The reference's own values.
+        effective: Effective number of trajectories: of all frames, and of ``folded`` ones.
+        time_ordered: Whether frames follow one another in time.
+        gate_status: A failed gate makes every metric that compares distributions void.
+        single: A single trajectory cannot be resampled: no intervals.
+    """
+    result = {}
+    for metric, values in columns.items():
+        if "time_order" in registry.metric(metric).needs and not time_ordered:
+            result[metric] = MetricValue(status="n/a", note="frames without time order")
+            continue
+        value = float(values[0])
+        if not np.isfinite(value):
+            result[metric] = MetricValue(
+                status="n/a", target=_finite(own.get(metric)), note="too few frames to tell"
+            )
+            continue
+        void = gate_status == "failed" and metric in COMPARED
+        found = None if single else bounded(metric, interval(value, values[1:]))
+        result[metric] = MetricValue(
+            value=value,
+            lo=None if found is None else found[0],
+            hi=None if found is None else found[1],
+            n_eff=effective["folded" if metric == "handedness" else "frames"],
+            target=_finite(own.get(metric)),
+            status="void" if void else "ok",
+            note="void: native-like frames are not of the native hand"
+            if void
+            else "no interval: a single trajectory cannot be resampled"
+            if single
+            else None,
+        )
+    return result
+
+
+def bounded(metric: str, found: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return an interval within the range of a metric: none is negative, some end at one."""
+    if found is None:
+        return None
+    # Shares and divergences have the unit 1 and lie between 0 and 1; all others have no upper end.
+    top = 1.0 if registry.metric(metric).unit == "1" else np.inf
+    return float(np.clip(found[0], 0.0, top)), float(np.clip(found[1], 0.0, top))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def effective_numbers(counted: Tally, weight_of_state: Float) -> dict[str, float]:
+    """Return the effective number of trajectories behind all frames and behind folded ones.
+
+    Args:
+        counted: The counts; a trajectory's lost frames are part of its share.
+        weight_of_state: (n_states,) weight of a frame in each microstate.
+    """
+    total = counted.frames.sum()
+    lost = counted.dead / total if total > 0 else counted.dead
+    alive = trajectory_shares(counted, weight_of_state) * (1.0 - lost.sum())
+    return {
+        "frames": effective_number(alive + lost),
+        "folded": effective_number(trajectory_shares(counted, weight_of_state, "folded")),
+    }
+
+
+def force_values(errors: ForceErrors | None, seed: int, n_resamples: int) -> dict[str, MetricValue]:
+    """Return the force metrics, resampled over test trajectories.
+
+    Args:
+        errors: The sums, or None.
+        seed: Seed of the resamples.
+        n_resamples: Their number.
+    """
+    if errors is None or not errors.n_trajectories:
+        none = MetricValue(status="n/a", note="no forces were compared")
+        return dict.fromkeys(FORCE_METRICS, none)
+    taken = multiplicities(seed, errors.n_trajectories, n_resamples, "forces")
+    n_eff = effective_number(errors.count.astype(np.float64))
+    result = {}
+    for metric, function in FORCE_METRICS.items():
+        values = function(errors, taken)
+        value = float(values[0])
+        if not np.isfinite(value):
+            result[metric] = MetricValue(status="failed", note="forces that are not finite")
+            continue
+        found = interval(value, values[1:]) if errors.n_trajectories > 1 else None
+        found = bounded(metric, found)
+        result[metric] = MetricValue(
+            value=value,
+            lo=None if found is None else found[0],
+            hi=None if found is None else found[1],
+            n_eff=n_eff,
+            note=f"force map {errors.force_map}",
+        )
+    return result

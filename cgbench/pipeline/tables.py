@@ -1,0 +1,127 @@
+"""Tables and summaries for the terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+from cgbench import registry
+from cgbench.evaluate import ReferenceBundle
+from cgbench.models import ConformanceReport
+from cgbench.pipeline.demo import DemoOutcome
+from cgbench.report import Cell, cell_text, number
+from cgbench.results import MetricValue, Result
+from cgbench.store import SystemStore
+
+_ARROWS = {"min": "↓", "max": "↑", "target": "→"}
+
+#: What fits a terminal; the report has the rest.
+_DEMO_METRICS = ("force_mse", "rg_w1", "dihedral_js", "w1_tic1", "fes_rmse", "rmsd_native")
+
+
+def _text(value: MetricValue | None) -> str:
+    if value is None:
+        return "n/a"
+    text = cell_text(Cell(value.value, value.lo, value.hi))
+    return f"{text} ({value.status})" if value.status in ("failed", "void") else text
+
+
+def _heading(metric: str) -> str:
+    spec = registry.metric(metric)
+    return f"{metric} {_ARROWS[spec.direction]}\n{spec.unit or '–'}"
+
+
+def demo_table(outcome: DemoOutcome) -> Table:
+    """Return the demo's rows with the metrics that fit a terminal."""
+    table = Table(title="chignolin-sample, value [95 % interval]", title_justify="left")
+    table.add_column("row", no_wrap=True)
+    for metric in _DEMO_METRICS:
+        table.add_column(_heading(metric), justify="right")
+    for row in outcome.rows:
+        table.add_row(row.name, *(_text(row.metrics.get(metric)) for metric in _DEMO_METRICS))
+    return table
+
+
+def paired_table(outcome: DemoOutcome) -> Table:
+    """Return the paired differences to the prior alone."""
+    table = Table(title="paired differences, first minus second", title_justify="left")
+    for name in ("metric", "first", "second"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("difference [95 % interval]", justify="right")
+    for item in outcome.paired:
+        if item.metric in _DEMO_METRICS:
+            interval = f"[{number(item.lo)}, {number(item.hi)}]"
+            table.add_row(item.metric, item.a, item.b, f"{number(item.diff)} {interval}")
+    return table
+
+
+def result_table(result: Result) -> Table:
+    """Return all metrics of a result, one line each."""
+    table = Table(title=result.model.name, title_justify="left")
+    for name in ("system", "metric"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("value [95 % interval]", justify="right")
+    table.add_column("unit")
+    table.add_column("note")
+    for item in result.systems:
+        if item.status != "ok":
+            table.add_row(item.system, item.status, "", "", item.reason or "")
+        for metric, value in item.metrics.items():
+            spec = registry.metric(metric)
+            table.add_row(
+                item.system,
+                f"{metric} {_ARROWS[spec.direction]}",
+                _text(value),
+                spec.unit,
+                value.note or "",
+            )
+    return table
+
+
+def conformance_table(report: ConformanceReport) -> Table:
+    """Return the conformance checks with measured value and bound."""
+    table = Table(title="conformance", title_justify="left")
+    for name in ("check", "passed"):
+        table.add_column(name, no_wrap=True)
+    for name in ("value", "bound"):
+        table.add_column(name, justify="right")
+    table.add_column("detail")
+    for item in report.checks:
+        table.add_row(
+            item.name,
+            "yes" if item.passed else "NO",
+            number(item.value),
+            number(item.bound),
+            item.detail,
+        )
+    return table
+
+
+def store_table(store: SystemStore) -> Table:
+    """Return what a store says of itself."""
+    table = Table(title=str(store.path), title_justify="left", show_header=False)
+    table.add_column("fact", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    metadata = store.metadata
+    table.add_row("fingerprint", store.fingerprint)
+    table.add_row("frames", f"{store.n_frames} ({int(store.valid.sum())} valid)")
+    table.add_row("trajectories", str(len(store.trajectory_bounds)))
+    table.add_row("beads", str(store.n_beads))
+    for key, value in metadata.model_dump(mode="json").items():
+        if key not in ("sources", "start_kind") and value is not None:
+            table.add_row(key, str(value))
+    return table
+
+
+def reference_summary(bundle: ReferenceBundle) -> dict[str, Any]:
+    """Return what a bundle says, for machines."""
+    return {"fingerprint": bundle.fingerprint, **bundle.metadata.model_dump(mode="json")}
+
+
+def reference_table(bundle: ReferenceBundle) -> Table:
+    """Return what a bundle says, for people."""
+    table = Table(title=bundle.system, title_justify="left", show_header=False)
+    table.add_column("fact", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for key, value in reference_summary(bundle).items():
+        table.add_row(key, str(value))
+    return table
