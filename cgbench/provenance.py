@@ -8,8 +8,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from cgbench import __version__
 from cgbench.config import Frozen
+from cgbench.version import __version__
 
 _PACKAGES = ("torch", "numpy", "scipy", "zarr", "xarray", "mdtraj", "deeptime", "lightning")
 

@@ -149,5 +149,5 @@ def test_unknown_systems_and_other_chain_lengths():
     with pytest.raises(UsageError):
         Ensemble.from_arrays("chignolinn", [chain(5)])
     assert registry.system(SYSTEM).n_beads == 10
-    longer = np.concatenate([COIL, COIL[:1] + [33.0, 0.0, 0.0]])[None]
+    longer = np.concatenate([COIL, COIL[:1] + np.array([33.0, 0.0, 0.0])])[None]
     assert Ensemble.from_arrays(SYSTEM, [longer], n_beads=11).n_frames == 1

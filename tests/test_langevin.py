@@ -309,8 +309,14 @@ def test_initial_velocities_have_the_temperature() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("timestep", 0.0), ("timestep", math.nan), ("friction", -1.0), ("mass", 0.0)]
-    + [("temperature", -1.0), ("temperature", math.inf)],
+    [
+        ("timestep", 0.0),
+        ("timestep", math.nan),
+        ("friction", -1.0),
+        ("mass", 0.0),
+        ("temperature", -1.0),
+        ("temperature", math.inf),
+    ],
 )
 def test_constants_out_of_range_are_refused(name: str, value: float) -> None:
     constants = {"timestep": 0.004, "friction": 1.0, "temperature": 350.0, "mass": 12.0}

@@ -1,18 +1,15 @@
 """Energies and forces of priors against a slow double loop, and where formulas have no value."""
 
-import itertools
 import math
-from typing import Any
 
 import numpy as np
-import pydantic
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from toy_priors import TYPES, case, random_chains, random_parameters
 
-from cgbench import config
 from cgbench.errors import ValidationError
 from cgbench.priors import (
     BondTerm,
@@ -23,50 +20,6 @@ from cgbench.priors import (
     prior_energy_forces,
 )
 from cgbench.priors.terms import CLASH_DISTANCE
-
-TYPES = (1, 4, 8)
-
-
-def random_parameters(seed: int, largest_n: int = 3) -> PriorParameters:
-    generator = np.random.default_rng(seed)
-
-    def fourier() -> tuple[DihedralTerm, ...]:
-        return tuple(
-            DihedralTerm(n=n, k=generator.normal(), gamma=generator.uniform(-180, 180))
-            for n in range(1, largest_n + 1)
-        )
-
-    return PriorParameters(
-        bonds={
-            f"{first}-{second}": BondTerm(k=generator.uniform(20, 120), r0=generator.uniform(3, 4))
-            for first, second in itertools.product(TYPES, repeat=2)
-        },
-        repulsion={number: generator.uniform(500, 4000) for number in TYPES},
-        dihedrals=(
-            DihedralSet(types=None, terms=fourier()),
-            DihedralSet(types=(1, 4, 8, 1), terms=fourier()),
-        ),
-        temperature=350.0,
-    )
-
-
-def random_chains(seed: int, n_replicas: int, n_beads: int) -> NDArray[np.float64]:
-    """Random walks with bonds of 3 to 4.5 Å that keep beads 1.5 Å apart and bonds off a line."""
-    generator = np.random.default_rng(seed)
-    chains: list[NDArray[np.float64]] = []
-    while len(chains) < n_replicas:
-        chain = [np.zeros(3)]
-        while len(chain) < n_beads:
-            step = generator.normal(size=3)
-            bead = chain[-1] + step * generator.uniform(3.0, 4.5) / np.linalg.norm(step)
-            near = min(np.linalg.norm(bead - other) for other in chain)
-            straight = len(chain) > 1 and np.linalg.norm(
-                np.cross(bead - chain[-1], chain[-1] - chain[-2])
-            )
-            if near > 1.5 and (len(chain) < 2 or straight > 1.0):
-                chain.append(bead)
-        chains.append(np.array(chain))
-    return np.array(chains)
 
 
 def slow_energies(
@@ -113,13 +66,6 @@ def slow_forces(
         slope = (8 * (values[1] - values[-1]) - (values[2] - values[-2])) / (12 * step)
         forces[index] = -slope
     return forces
-
-
-def case(seed: int, n_replicas: int, n_beads: int) -> tuple[Prior, torch.Tensor]:
-    generator = np.random.default_rng(seed)
-    types = generator.choice(TYPES, n_beads).tolist()
-    prior = Prior(random_parameters(seed), types)
-    return prior, torch.tensor(random_chains(seed, n_replicas, n_beads))
 
 
 @settings(max_examples=25)
@@ -382,67 +328,3 @@ def test_flat_batches_that_disagree_or_are_empty() -> None:
     energy, forces = prior_energy_forces(parameters, none, torch.zeros(0, 3), none)
     assert energy.shape == (0,)
     assert forces.shape == (0, 3)
-
-
-@pytest.mark.parametrize(
-    ("types", "message"),
-    [
-        ([1, 17], r"no bond from bead type 1 \(ALA\) to 17 \(NLE\)"),
-        ([1, 99], "no bond from bead type 1 \\(ALA\\) to 99"),
-    ],
-)
-def test_a_missing_bond_is_named(types: list[int], message: str) -> None:
-    with pytest.raises(ValidationError, match=message) as caught:
-        Prior(random_parameters(47), types)
-    assert caught.value.exit_code == 4
-
-
-def test_missing_repulsion_and_dihedrals_are_named() -> None:
-    full = random_parameters(53)
-    beads = full.model_copy(update={"repulsion": {1: 1.0}})
-    with pytest.raises(ValidationError, match=r"no repulsion for bead type 8 \(PRO\)"):
-        Prior(beads, [1, 8])
-    some = full.model_copy(update={"dihedrals": full.dihedrals[1:]})
-    with pytest.raises(ValidationError, match=r"no dihedral terms for bead types 1 \(ALA\) and 1"):
-        Prior(some, [1, 1, 1, 1])
-
-
-@pytest.mark.parametrize("shape", [(6, 3), (2, 5, 3), (2, 6, 2)])
-def test_positions_of_another_shape(shape: tuple[int, ...]) -> None:
-    prior, _ = case(59, 1, 6)
-    with pytest.raises(ValidationError, match="positions do not fit"):
-        prior.energy_forces(torch.zeros(shape))
-    with pytest.raises(ValidationError, match="floating-point"):
-        prior.energies_by_term(torch.zeros(1, 6, 3, dtype=torch.int64))
-
-
-def test_parameters_survive_json_with_their_fingerprint(tmp_path: Any) -> None:
-    parameters = random_parameters(61)
-    path = tmp_path / "prior.json"
-    config.write_model(path, parameters)
-    again = config.read_model(PriorParameters, path)
-    assert again == parameters
-    assert again.fingerprint == parameters.fingerprint
-    assert hash(again) == hash(parameters)
-    softer = parameters.model_copy(update={"repulsion": {**parameters.repulsion, 1: 501.0}})
-    assert softer != parameters
-    assert softer.fingerprint != parameters.fingerprint
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format": "other"},
-        {"version": 2},
-        {"bonds": {"1": {"k": 1.0, "r0": 3.8}}},
-        {"bonds": {"1-1": {"k": -1.0, "r0": 3.8}}},
-        {"bonds": {"1-1": {"k": 1.0, "r0": float("nan")}}},
-        {"repulsion": {1: -1.0}},
-        {"dihedrals": [{"types": None, "terms": []}, {"types": None, "terms": []}]},
-        {"dihedrals": [{"types": None, "terms": [{"n": 0, "k": 1.0, "gamma": 0.0}]}]},
-        {"unknown": 1},
-    ],
-)
-def test_wrong_parameters_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(pydantic.ValidationError):
-        PriorParameters.model_validate({**random_parameters(67).model_dump(), **change})

@@ -5,7 +5,6 @@ import sys
 import typer
 from rich.console import Console
 
-from cgbench import __version__
 from cgbench.cli import (
     check,
     demo,
@@ -19,6 +18,7 @@ from cgbench.cli import (
     train,
 )
 from cgbench.errors import CgbenchError
+from cgbench.version import __version__
 
 app = typer.Typer(
     name="cgbench",

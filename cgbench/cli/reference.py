@@ -29,7 +29,7 @@ def build(
     entry = registry.system(system)
     target = out or data_home(home) / "references" / "v1" / f"{entry.key}.zarr"
     with progress_bars() as progress:
-        bundle = build_reference(open_store(system, home), entry, progress=progress)
+        bundle = build_reference(open_store(system, home), entry, home=home, progress=progress)
     write_reference(target, bundle)
     if as_json:
         print_json({"reference": str(target), **reference_summary(bundle)})

@@ -20,7 +20,7 @@ _NEWTON_STEPS: Final = 8
 _NEWTON_TOLERANCE: Final = 1e-9
 #: Below this slope of the scaled characteristic polynomial its largest root is nearly double, and
 #: the root is only as good as the square root of the rounding error.
-_SMALLEST_SLOPE: Final = 1e-3
+_SMALLEST_SLOPE: Final = 1e-2
 
 
 def rmsd(coords: Array, reference: Array) -> Float:
@@ -200,7 +200,6 @@ def _largest_eigenvalue(covariance: Float) -> Float:
         slope += linear
         step = value / slope
         root -= step
-    # Not `scale`: a frame of coinciding beads has covariance and bound zero.
     result: Float = root * bound
     certain = (np.abs(step) < _NEWTON_TOLERANCE) & (slope > _SMALLEST_SLOPE)
     doubtful = ~certain & np.isfinite(bound)

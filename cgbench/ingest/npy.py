@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,10 +72,11 @@ def map_array(path: Path, header: NpyHeader) -> np.ndarray[Any, np.dtype[Any]]:
     """Map a checked ``.npy`` file into memory, read-only."""
     if 0 in header.shape:
         return np.empty(header.shape, dtype=header.dtype)
-    order = "F" if header.fortran_order else "C"
-    return np.memmap(
+    order: Literal["C", "F"] = "F" if header.fortran_order else "C"
+    mapped: np.ndarray[Any, np.dtype[Any]] = np.memmap(
         path, dtype=header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order
     )
+    return mapped
 
 
 def _frames(path: Path, what: str) -> np.ndarray[Any, np.dtype[Any]]:

@@ -1,28 +1,18 @@
-"""How the embedded sample is made: real molecular dynamics of chignolin, one command.
-
-``python -m cgbench.ingest.sample RAW OUT`` makes the store from the raw folder.
-"""
+"""How the embedded sample's store is made: ``python -m cgbench.ingest.sample RAW STORE``."""
 
 import sys
 from pathlib import Path
 from typing import Final
 
-from cgbench.config import read_data
-from cgbench.errors import UsageError, ValidationError
-from cgbench.ingest.npy import NpySource
-from cgbench.ingest.preprocess import preprocess_npy
+from cgbench.errors import CgbenchError, UsageError
+from cgbench.ingest.folder import preprocess_folder
 from cgbench.progress import Progress, silent
 from cgbench.registry import system
-from cgbench.store.manifest import Manifest
+from cgbench.store import Manifest
 
 SAMPLE: Final = "chignolin-sample"
-
-DESCRIPTION: Final = (
-    "All-atom molecular dynamics of CLN025 made for this project: OpenMM 8.6.1, Amber ff99SB-ILDN "
-    "with OBC implicit solvent, 350 K, Langevin middle integrator with friction 0.1/ps and 4 fs "
-    "steps; 105 adaptively started trajectories of 0.5 ns, so starting frames are not Boltzmann "
-    "distributed."
-)
+#: The paper-like control and the map that training uses.
+FORCE_MAPS: Final = ("slice", "optimal")
 
 
 def build_sample_store(
@@ -31,42 +21,32 @@ def build_sample_store(
     """Make the store of ``chignolin-sample`` from its raw folder.
 
     Args:
-        raw: Folder with ``chignolin_ca_coords.npy``, the two force files, the bead types and
+        raw: Folder with ``chignolin_ca_coords.npy``, the force files, the bead types and
             ``trajectories.json``.
         out: Folder of the store.
         workers: Threads that read and screen.
         progress: Called with frames done.
 
     Raises:
-        ValidationError: ``trajectories.json`` has no list of start kinds, or the data are not of
-            this system.
+        CgbenchError: As :func:`cgbench.ingest.preprocess_folder`.
     """
-    index = raw / "trajectories.json"
-    data = read_data(index)
-    start_kind = data.get("started_from") if isinstance(data, dict) else None
-    if not isinstance(start_kind, list):
-        raise ValidationError(f"{index}: no list of start kinds", expected='"started_from": [...]')
-    source = NpySource(
-        raw / "chignolin_ca_coords.npy",
-        {
-            "slice": raw / "chignolin_ca_forces.npy",
-            "optimal": raw / "chignolin_ca_forces_optimal.npy",
-        },
-        raw / "chignolin_ca_embeddings.npy",
-        index,
+    return preprocess_folder(
+        system(SAMPLE), raw, out, force_maps=FORCE_MAPS, workers=workers, progress=progress
     )
-    return preprocess_npy(
-        system(SAMPLE),
-        source,
-        out,
-        start_kind=tuple(str(kind) for kind in start_kind),
-        description=DESCRIPTION,
-        workers=workers,
-        progress=progress,
-    )
+
+
+def main(arguments: list[str]) -> int:
+    """Make the store named on the command line; return the exit code."""
+    try:
+        if len(arguments) != 2:
+            raise UsageError("two arguments are needed: the raw folder and the store")
+        manifest = build_sample_store(Path(arguments[0]), Path(arguments[1]))
+    except CgbenchError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return error.exit_code
+    sys.stdout.write(f"{manifest.fingerprint}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        raise UsageError("usage: python -m cgbench.ingest.sample RAW_FOLDER STORE")
-    sys.stdout.write(build_sample_store(Path(sys.argv[1]), Path(sys.argv[2])).fingerprint + "\n")
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from cgbench.store import BoolArray, FloatArray
 
@@ -15,7 +16,7 @@ from cgbench.store import BoolArray, FloatArray
 #: bond 2.9 Å, and thermal motion moves either by a few tenths.
 SHORTEST_BOND: Final = 2.0
 LONGEST_BOND: Final = 6.0
-#: Largest force component in kcal/mol/Å; a sound all-atom force on a bead stays below a few hundred.
+#: Largest force component in kcal/mol/Å; sound all-atom forces on a bead reach a few hundred.
 LARGEST_FORCE: Final = 1.0e4
 
 REASONS: Final = (
@@ -50,21 +51,28 @@ def screen(coordinates: FloatArray, forces: Mapping[str, FloatArray]) -> Screeni
         a bond outside 2 to 6 Å, a force component above 10⁴ kcal/mol/Å.
     """
     n_frames = len(coordinates)
-    bad = {reason: np.zeros(n_frames, dtype=np.bool_) for reason in REASONS}
-    finite = np.isfinite(coordinates).all(axis=(1, 2))
+    bad: dict[str, BoolArray] = {reason: np.zeros(n_frames, dtype=np.bool_) for reason in REASONS}
+    finite = _every(np.isfinite(coordinates))
     bad["nonfinite_coordinates"] = ~finite
-    bad["all_zero"] = (coordinates == 0).all(axis=(1, 2))
+    bad["all_zero"] = _every(coordinates == 0)
     if coordinates.shape[1] > 1:
-        # Huge or infinite coordinates overflow here; comparing the other way round catches NaN.
+        # Huge coordinates overflow here, and infinite ones give NaN, which is not inside either.
         with np.errstate(over="ignore", invalid="ignore"):
             bonds = np.linalg.norm(np.diff(coordinates, axis=1), axis=-1)
-            inside = ((bonds >= SHORTEST_BOND) & (bonds <= LONGEST_BOND)).all(axis=1)
+            inside = _every((bonds >= SHORTEST_BOND) & (bonds <= LONGEST_BOND))
         bad["bond_out_of_range"] = finite & ~inside
     for values in forces.values():
-        finite_forces = np.isfinite(values).all(axis=(1, 2))
+        finite_forces = _every(np.isfinite(values))
         bad["nonfinite_forces"] |= ~finite_forces
         with np.errstate(invalid="ignore"):
-            overflow = (np.abs(values) > LARGEST_FORCE).any(axis=(1, 2))
-        bad["force_overflow"] |= finite_forces & overflow
+            inside = _every(np.abs(values) <= LARGEST_FORCE)
+        bad["force_overflow"] |= finite_forces & ~inside
     valid = ~np.any(list(bad.values()), axis=0)
-    return ScreeningBlock(valid=valid, counts={reason: int(bad[reason].sum()) for reason in REASONS})
+    return ScreeningBlock(
+        valid=valid, counts={reason: int(bad[reason].sum()) for reason in REASONS}
+    )
+
+
+def _every(values: npt.NDArray[np.bool_]) -> BoolArray:
+    """Return whether all values of each frame are true."""
+    return np.asarray(values.reshape(len(values), -1).all(axis=1), dtype=np.bool_)

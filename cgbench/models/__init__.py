@@ -4,8 +4,10 @@ from pathlib import Path
 
 import torch
 
+from cgbench.models.conformance import Check, ConformanceReport, check_potential
 from cgbench.models.files import load_model, model_hash, save_model
 from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
+from cgbench.models.memory import keep_freed_memory
 from cgbench.models.pairs import Pairs
 from cgbench.models.potential import (
     ChainResult,
@@ -14,9 +16,12 @@ from cgbench.models.potential import (
     PotentialSpec,
     TrainedOn,
 )
+from cgbench.models.torchmdnet_weights import from_torchmdnet
 
 __all__ = [
     "ChainResult",
+    "Check",
+    "ConformanceReport",
     "GraphNetwork",
     "GraphNetworkSettings",
     "NetworkPotential",
@@ -24,6 +29,9 @@ __all__ = [
     "Potential",
     "PotentialSpec",
     "TrainedOn",
+    "check_potential",
+    "from_torchmdnet",
+    "keep_freed_memory",
     "load",
     "load_model",
     "model_hash",

@@ -7,7 +7,8 @@ import torch
 from cgbench import registry
 from cgbench.errors import UsageError
 from cgbench.evaluate import read_reference
-from cgbench.models import ConformanceReport, NetworkPotential, check_potential, load
+from cgbench.models import NetworkPotential, load
+from cgbench.models.conformance import ConformanceReport, check_potential
 from cgbench.progress import Progress, silent
 from cgbench.store import find_reference
 

@@ -86,11 +86,15 @@ def row_warnings(rows: Sequence[Scored]) -> list[str]:
         if result.status != "ok":
             found.append(f"{row.name}: {result.status}, {result.reason}")
         if result.weights_status == "weights_unreliable":
-            found.append(f"{row.name}: every frame counts the same, because {result.weights_reason}")
+            found.append(
+                f"{row.name}: every frame counts the same, because {result.weights_reason}"
+            )
         if result.dead_fraction:
             found.append(f"{row.name}: {100 * result.dead_fraction:.1f} % of the frames are lost")
         if result.gates.get("handedness") == "failed":
-            found.append(f"{row.name}: native-like frames have the wrong handedness; scores are void")
+            found.append(
+                f"{row.name}: native-like frames have the wrong handedness; scores are void"
+            )
         if starts is not None and is_model(row) and (same := moved(row, starts)):
             found.append(
                 f"{row.name} cannot be told from its start frames held still in "
@@ -140,7 +144,7 @@ def _row(row: Scored) -> Row:
 def _panels(drawn: Sequence[Scored]) -> list[Panel]:
     panels = []
     for key, (title, unit) in _PANELS.items():
-        curves = []
+        curves: list[Curve] = []
         for row in drawn:
             if row.display is None:
                 continue

@@ -23,9 +23,9 @@ from cgbench.evaluate import (
     start_frames,
 )
 from cgbench.models import NetworkPotential, load_model, save_model
+from cgbench.pipeline.check import check_model
 from cgbench.pipeline.content import paired_rows, report_content, row_warnings
 from cgbench.pipeline.evaluate import CANONICAL_SPLIT, model_identity, score_simulation
-from cgbench.pipeline.check import check_model
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.results import ScoredRun, assemble, write_run
 from cgbench.pipeline.simulate import system_input
@@ -138,6 +138,9 @@ def _score_model(
         report.require(name)
 
     run_stage(folder, "check", identity.hash, check, force=force)
+    def report_steps(task: str, done: float, total: float) -> None:
+        progress(f"simulate {name}{_bracket(task)}", done, total)
+
     simulate(
         potential,
         system_input(SYSTEM),
@@ -145,7 +148,9 @@ def _score_model(
         seed=SEED,
         out=folder / "trajectories.zarr",
         force=force,
-        progress=lambda task, done, total: progress(f"simulate {name}{_bracket(task)}", done, total),
+        progress=lambda task, done, total: progress(
+            f"simulate {name}{_bracket(task)}", done, total
+        ),
     )
     row = score_simulation(
         folder / "trajectories.zarr",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgbench import __version__, config, provenance, registry
+from cgbench import config, provenance, registry
 from cgbench.errors import UsageError
 from cgbench.evaluate import ReferenceBundle, Scored, read_scored, write_scored
 from cgbench.registry import Protocol
@@ -19,6 +19,7 @@ from cgbench.results import (
     write_result,
 )
 from cgbench.splits import Split
+from cgbench.version import __version__
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from cgbench import registry
 from cgbench.evaluate import ReferenceBundle
-from cgbench.models import ConformanceReport
+from cgbench.models.conformance import ConformanceReport
 from cgbench.pipeline.demo import DemoOutcome
 from cgbench.report import Cell, cell_text, number
 from cgbench.results import MetricValue, Result

@@ -119,6 +119,7 @@ class System(Frozen):
         licence: Licence of the data.
         converged: Whether the reference has ten folding and ten unfolding events.
         note: What a user should know.
+        description: How the data were made, for their store; null for what is not made here.
         reasons: For each null above, why it is null.
     """
 
@@ -143,6 +144,7 @@ class System(Frozen):
     licence: str | None
     converged: bool | None
     note: str | None
+    description: str | None = None
     reasons: dict[str, str]
 
     @pydantic.model_validator(mode="after")
@@ -156,7 +158,7 @@ class System(Frozen):
         nulls = {
             name
             for name in type(self).model_fields
-            if getattr(self, name) is None and name != "note"
+            if getattr(self, name) is None and name not in ("note", "description")
         }
         if nulls != set(self.reasons):
             raise ValueError(f"every null needs a reason, wrong for {nulls ^ set(self.reasons)}")

@@ -44,7 +44,7 @@ def _style() -> Iterator[Any]:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    settings = {
+    settings: Any = {
         "svg.hashsalt": "cgbench",
         "svg.fonttype": "none",
         "font.family": "sans-serif",

@@ -4,7 +4,7 @@ import io
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,12 +98,11 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Write the checkpoint; a crash leaves the one before whole."""
+        arrays: dict[str, Any] = {
+            field.name: np.asarray(getattr(self, field.name)) for field in fields(self)
+        }
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            format=np.array(_FORMAT),
-            **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)},
-        )
+        np.savez(buffer, format=np.array(_FORMAT), **arrays)
         write_atomic(path, buffer.getvalue())
 
     @classmethod

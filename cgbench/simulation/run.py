@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from cgbench.store import TrajectoryAttributes, TrajectoryWriter
 from cgbench.units import nanoseconds_per_day
 
 _PROGRESS_INTERVAL: Final[float] = 0.5
+
+#: Å from the middle bead that no chain with whole bonds reaches.
+_FURTHEST: Final[float] = 1e5
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,14 @@ class Run:
             n_replicas=len(plan.replicas),
             n_beads=plan.system.n_beads,
             n_output_frames=plan.n_frames,
-            attributes=TrajectoryAttributes(),
+            attributes=TrajectoryAttributes(
+                sequence=plan.system.sequence,
+                temperature=plan.protocol.temperature,
+                frame_interval=plan.protocol.output_interval,
+                protocol=plan.protocol.id,
+                model_hash=plan.model_hash,
+                seeds={"simulation": plan.seed},
+            ),
             resume=resume,
         )
 
@@ -217,11 +227,14 @@ class Run:
         """Fail replicas with a bad frame and note the first bad frame of all that failed."""
         dynamics = self._dynamics
         constants = registry.constants()
-        whole = intact(
-            dynamics.state.positions, constants.bond_minimum, constants.bond_maximum
-        )
+        whole = intact(dynamics.state.positions, constants.bond_minimum, constants.bond_maximum)
         energies = dynamics.result.network_energy + dynamics.result.prior_energy
         dynamics.fail(~(whole & torch.isfinite(energies)))
+        # What explodes within an interval can be further out than float32 or an xtc file can say.
+        lost = dynamics.state.positions.abs().amax(dim=(1, 2)) > _FURTHEST
+        if bool(lost.any()):
+            last = torch.from_numpy(self._latest.positions).to(lost.device)
+            dynamics.state.positions[lost] = last[lost]
         dead = ~dynamics.alive.cpu().numpy()
         self._alive_until[dead] = np.minimum(self._alive_until[dead], frame)
 
@@ -265,7 +278,8 @@ class Run:
         began = last_checkpoint = last_progress = time.perf_counter()
         self.save()
         try:
-            while dynamics.step < total and bool(dynamics.alive.any()):
+            # At least one interval, so that a run that is dead at the start has a frame to say so.
+            while dynamics.step < total and (dynamics.step == 0 or bool(dynamics.alive.any())):
                 for _ in range(plan.protocol.steps_per_output):
                     dynamics.advance()
                 now = time.perf_counter()
@@ -286,8 +300,7 @@ class Run:
 
     def _close(self, wall_time: float) -> SimulationOutcome:
         plan, dynamics = self._plan, self._dynamics
-        # Where every replica failed, the file still has its full length: all stand still.
-        status = "ok" if bool(dynamics.alive.any()) else "failed"
+        status: Literal["ok", "failed"] = "ok" if bool(dynamics.alive.any()) else "failed"
         self._writer.finish(self._alive_until, status)
         speed = dynamics.step / wall_time if wall_time > 0 else 0.0
         return SimulationOutcome(

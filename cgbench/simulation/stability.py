@@ -67,9 +67,7 @@ def largest_stable_step(
         progress(f"time step of {system.key}", done, len(timesteps))
         dynamics = ReplicaDynamics(
             evaluate,
-            LangevinSettings(
-                timestep, protocol.friction, protocol.temperature, protocol.bead_mass
-            ),
+            LangevinSettings(timestep, protocol.friction, protocol.temperature, protocol.bead_mass),
             ReplicaStreams(seed, replicas, system.n_beads, dtype=dtype, device=device),
             starts,
         )

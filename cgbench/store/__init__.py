@@ -1,4 +1,4 @@
-"""The zarr v3 store of reference data: format, writer, reader, verification."""
+"""Files of coordinates in zarr v3: the store of reference data, and simulated trajectories."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,10 @@ from cgbench.store.schema import (
     StoreMetadata,
     chunk_frames,
 )
+from cgbench.store.trajectories import stored_systems, write_trajectories
+from cgbench.store.trajectory_reader import read_trajectories
+from cgbench.store.trajectory_schema import TrajectoryAttributes, TrajectorySet
+from cgbench.store.trajectory_writer import TrajectoryWriter
 from cgbench.store.verify import VerificationReport, verify_store
 from cgbench.store.writer import write_store
 
@@ -42,6 +46,9 @@ __all__ = [
     "SourceFile",
     "StoreMetadata",
     "SystemStore",
+    "TrajectoryAttributes",
+    "TrajectorySet",
+    "TrajectoryWriter",
     "VerificationReport",
     "chunk_frames",
     "find_model",
@@ -51,8 +58,11 @@ __all__ = [
     "find_store",
     "open",
     "open_store",
+    "read_trajectories",
+    "stored_systems",
     "verify_store",
     "write_store",
+    "write_trajectories",
 ]
 
 

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -31,6 +31,7 @@ def create_array(
     shape: Sequence[int],
     chunk: Sequence[int],
     shard: Sequence[int] | None = None,
+    separator: Literal["/", "."] = "/",
 ) -> None:
     """Create an array with dimension names; chunks full of the fill value are written too.
 
@@ -45,21 +46,22 @@ def create_array(
         compressors=compressors(),
         fill_value=np.dtype(spec.dtype).type(spec.fill),
         dimension_names=spec.dims,
+        chunk_key_encoding={"name": "default", "separator": separator},
         attributes=dict(spec.attributes),
         config={"write_empty_chunks": True},
     )
 
 
-def open_array(path: Path, mode: str = "r") -> Any:
+def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
     """Open one array afresh, as a writer of whole chunks or as a reader."""
-    array = zarr.open_array(path, mode=mode, zarr_format=3)  # type: ignore[arg-type]
+    array = zarr.open_array(path, mode=mode, zarr_format=3)
     return array.with_config({"write_empty_chunks": True}) if mode == "r+" else array
 
 
 def consolidate(path: Path, group: str | None = None) -> None:
     """Write all metadata below a group into its ``zarr.json``, so that opening costs one read."""
     with warnings.catch_warnings():
-        # The version 3 specification does not list consolidated metadata yet; zarr and xarray use it.
+        # The version 3 specification does not list them yet; zarr and xarray use them.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         # Manifests and journals lie beside the arrays.
         warnings.filterwarnings("ignore", message="Object at .* is not recognized")

@@ -58,7 +58,7 @@ def find_split(name: str, split_id: str | Path, home: Path | None = None) -> Pat
         f"splits/{name}/{split_id}.json",
         ".json",
         f"split of {name}",
-        f"cgbench splits make {name} {split_id}",
+        f"cgbench splits make {name} --split {split_id}",
         home,
         name,
     )
@@ -68,23 +68,31 @@ def find_model(name: str | Path, home: Path | None = None) -> Path:
     """Return the file of a model, given its name or its path.
 
     Raises:
-        UsageError: It is nowhere; the message says which command lists the models there are.
+        UsageError: It is nowhere; the message says which command makes one.
     """
-    return _find(name, f"models/{name}/model.pt", ".pt", "model", "cgbench models list", home, None)
+    return _find(
+        name,
+        f"models/{name}/model.pt",
+        ".pt",
+        "model",
+        "give the path of a model.pt, or make one with 'cgbench train'",
+        home,
+        None,
+    )
 
 
 def find_native(name: str | Path, home: Path | None = None) -> Path:
     """Return the PDB file of a system's native structure, given its name or its path.
 
     Raises:
-        UsageError: It is nowhere; the message says which command gets it.
+        UsageError: It is nowhere; the message says where to put it.
     """
     return _find(
         name,
         f"native/{name}.pdb",
         ".pdb",
         "native structure",
-        f"cgbench download {name} --kind native",
+        f"put the Cα atoms of the native structure at {data_home(home) / f'native/{name}.pdb'}",
         home,
         str(name),
     )

@@ -129,9 +129,7 @@ class SystemStore:
             ValidationError: The range is not within the store.
             IntegrityError: A shard is damaged.
         """
-        return self._read(
-            f"{FORCES_GROUP}/{self.force_map(force_map)}", *self._range(start, stop)
-        )
+        return self._read(f"{FORCES_GROUP}/{self.force_map(force_map)}", *self._range(start, stop))
 
     def force_map(self, name: str | None = None) -> str:
         """Return the name of a force map, the default's for None.
@@ -164,10 +162,11 @@ class SystemStore:
             for name in self.metadata.force_maps:
                 dataset[f"forces_{name}"] = forces[name]
         dataset.attrs["fingerprint"] = self.fingerprint
-        return dataset.assign_coords(
+        labelled: xarray.Dataset = dataset.assign_coords(
             residue=("bead", list(self.metadata.sequence), {"long_name": "residue, one letter"}),
             xyz=["x", "y", "z"],
         )
+        return labelled
 
     def _range(self, start: int, stop: int | None) -> tuple[int, int]:
         last = self.n_frames if stop is None else stop
@@ -179,7 +178,7 @@ class SystemStore:
             )
         return start, last
 
-    def _read(self, name: str, start: int, stop: int) -> Any:
+    def _read(self, name: str, start: int, stop: int) -> np.ndarray[Any, Any]:
         try:
             if name not in self._arrays:
                 self._arrays[name] = open_array(self.path / name)

@@ -52,7 +52,7 @@ Consistency = Literal["yes", "no", "unknown"]
 
 
 def chunk_frames(n_beads: int) -> int:
-    """Return the frames of a chunk: the largest power of two of at most 1 MiB (8192 at 10 beads)."""
+    """Return the frames of a chunk: the largest power of two of at most 1 MiB (8192 at 10)."""
     if n_beads < 1:
         raise ValidationError("number of beads", expected="at least 1", found=n_beads)
     return int(2 ** int(np.log2(max(1, CHUNK_BYTES // (n_beads * BYTES_PER_BEAD)))))

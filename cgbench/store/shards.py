@@ -18,7 +18,14 @@ Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 def read_unit(
     source: FrameSource, start: int, stop: int, piece: int, workers: int
 ) -> tuple[Arrays, dict[str, int]]:
-    """Read and screen the frames of a shard, piece by piece, in threads."""
+    """Read and screen the frames of a shard, piece by piece, in threads.
+
+    Returns:
+        The arrays by name, without the trajectory index, and the frames masked by reason.
+
+    Raises:
+        ValidationError: The source returned other shapes than it announced.
+    """
     n_frames = stop - start
     shape = (n_frames, source.n_beads, 3)
     values: Arrays = {"coordinates": np.empty(shape, dtype=np.float32)}
@@ -39,11 +46,14 @@ def read_unit(
 
     pieces = range(start, stop, piece)
     if workers > 1:
-        import dask
+        from dask.base import compute
+        from dask.delayed import delayed
 
         # Threads that fill parts of one block; what is written is the whole shard, by this thread.
-        tasks = [dask.delayed(read, pure=False)(first) for first in pieces]
-        counts = dask.compute(*tasks, scheduler="threads", num_workers=workers)
+        tasks = [delayed(read, pure=False)(first) for first in pieces]
+        counts = compute(  # type: ignore[no-untyped-call]
+            *tasks, scheduler="threads", num_workers=workers
+        )
     else:
         counts = tuple(read(first) for first in pieces)
     total: dict[str, int] = {}
@@ -79,6 +89,11 @@ def write_shard(
     stop: int,
     values: np.ndarray[Any, np.dtype[Any]],
 ) -> ShardRecord:
+    """Write one shard of one array, wait until it is on disk, and read it back.
+
+    Raises:
+        IntegrityError: It does not read back as it was written.
+    """
     file = "/".join([name, "c", str(index), *["0"] * (values.ndim - 1)])
     # A shard of an interrupted write would be merged with, not replaced.
     (path / file).unlink(missing_ok=True)
@@ -96,7 +111,11 @@ def record_shard(
     stop: int,
     values: np.ndarray[Any, np.dtype[Any]],
 ) -> ShardRecord:
-    """Read a shard back from disk through the codec, compare and hash it."""
+    """Read a shard back from disk through the codec, compare and hash it.
+
+    Raises:
+        IntegrityError: It does not read back as ``values``.
+    """
     written = data_sha256(values)
     found = data_sha256(np.asarray(open_array(path / name)[start:stop]))
     if found != written:

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 
 from cgbench.config import file_sha256, fingerprint, write_atomic
-from cgbench.errors import IntegrityError, UsageError, ValidationError
+from cgbench.errors import UsageError, ValidationError
 from cgbench.progress import Progress, silent
 from cgbench.store.arrays import ZARR_METADATA, consolidate, create_array, open_array
 from cgbench.store.manifest import (
@@ -73,7 +73,9 @@ def write_store(
         return _finished(path, plan)
     journal = Journal(path)
     trajectory, frame_in_trajectory = _trajectory_index(source)
-    arrays = {spec.name: open_array(path / spec.name, "r+") for spec in array_specs(source.force_maps)}
+    arrays = {
+        spec.name: open_array(path / spec.name, "r+") for spec in array_specs(source.force_maps)
+    }
     for index, (start, stop) in enumerate(layout.shard_ranges(source.n_frames)):
         if index not in done:
             values, counts = read_unit(source, start, stop, layout.chunk, workers)
@@ -333,4 +335,3 @@ def remove_store(path: Path) -> None:
     if not (path / MANIFEST_NAME).is_file() and not (path / JOURNAL_NAME).is_file():
         raise UsageError(f"{path}: is no store, and is not removed")
     shutil.rmtree(path)
-

@@ -1,8 +1,11 @@
 """One training run from a configuration to ``model.pt``, resumable at every epoch."""
 
 import io
+import logging
 import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -102,9 +105,18 @@ def _prepare(out: Path, fingerprint: str, resume: bool, force: bool) -> _RunStat
     return state
 
 
+def _quiet() -> None:
+    """Keep Lightning's announcements off the terminal; warnings and errors still come through."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning's own use of a deprecated torch function is no news to users of cgbench.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")
+
+
 def _trainer(
     settings: TrainingConfig, out: Path, progress: Progress
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
+    _quiet()
     logs = out / "logs"
     optimiser = settings.optimiser
     best = ModelCheckpoint(
@@ -282,9 +294,9 @@ def _finish(
     return outcome
 
 
-def _read_checkpoint(path: Path) -> dict[str, object]:
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        checkpoint: dict[str, object] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise IntegrityError(
             f"{path}: the checkpoint cannot be read", found=error, fix="start over with --force"

@@ -55,12 +55,18 @@ def force_mse(errors: ForceErrors, multiplicities: NDArray[Any]) -> Float:
         errors: The sums.
         multiplicities: (n, n_columns) how often each trajectory is taken.
     """
-    return np.asarray((errors.squared @ multiplicities) / (errors.count @ multiplicities))
+    return _mean(errors.squared, errors.count, multiplicities)
 
 
 def force_l1(errors: ForceErrors, multiplicities: NDArray[Any]) -> Float:
     """Return the mean absolute error per component, kcal/mol/Å; see :func:`force_mse`."""
-    return np.asarray((errors.absolute @ multiplicities) / (errors.count @ multiplicities))
+    return _mean(errors.absolute, errors.count, multiplicities)
+
+
+def _mean(sums: Float, count: NDArray[np.int64], multiplicities: NDArray[Any]) -> Float:
+    # A model whose forces overflow has an infinite sum, and zero times that is no number.
+    with np.errstate(invalid="ignore"):
+        return np.asarray((sums @ multiplicities) / (count @ multiplicities))
 
 
 FORCE_METRICS: Final[dict[str, Callable[[ForceErrors, NDArray[Any]], Float]]] = {
