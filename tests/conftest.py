@@ -15,8 +15,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default-cgbe
 def _require(condition: bool, reason: str) -> None:
     if condition:
         return
-    if os.environ.get("CI_REQUIRE_DATA") == "1":
-        pytest.fail(f"{reason}, and CI_REQUIRE_DATA=1 requires it")
+    if os.environ.get("CGBENCH_TEST_STRICT") == "1":
+        pytest.fail(f"{reason}, and CGBENCH_TEST_STRICT=1 requires it")
     pytest.skip(reason)
 
 

@@ -22,7 +22,7 @@ from cgbench.evaluate import (
 )
 from cgbench.evaluate.bootstrap import effective_number
 from cgbench.evaluate.resampling import resampled_weights
-from cgbench.evaluate.weights import count_transitions
+from cgbench.evaluate.weights import count_transitions, solve_weights
 from cgbench.results import MetricValue, SystemResult
 
 
@@ -102,6 +102,19 @@ def test_intervals_of_populations_cover_the_truth():
     assert covered >= 50
     # Counting frames instead of weighting them keeps the bias of the starts.
     assert raw_covered < covered
+
+
+def test_weights_are_solved_again_for_every_resample():
+    states = markov_chains(30, 60, np.random.default_rng(0))
+    counts = count_transitions(states.ravel(), np.repeat(np.arange(30), 60), 2, 30, 1)
+    taken = multiplicities(0, 30, 10)
+    solved = resampled_weights(counts, taken, 350.0)
+    for index in range(11):
+        alone = solve_weights(counts, taken[:, index])
+        np.testing.assert_allclose(
+            solved.weight_of_state[:, index], alone.weight_of_state, rtol=1e-8
+        )
+    assert solved.weight_of_state[1].std() > 0
 
 
 def test_unreliable_weights_are_uniform_in_every_resample():

@@ -1,16 +1,26 @@
 """Scoring as a whole: what is right scores well, what is wrong does not, nothing crashes."""
 
-import json
-import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_reference import NATIVE
-from toy_rows import N_RESAMPLES, SEED, SYSTEM, bundle, samples, statistics, trajectories
+from toy_reference import NATIVE, toy_input
+from toy_rows import (
+    N_RESAMPLES,
+    PROTOCOL,
+    SEED,
+    SYSTEM,
+    bundle,
+    hairpins,
+    samples,
+    scored,
+    statistics,
+    trajectories,
+    values,
+)
 
 from cgbench import registry
-from cgbench.errors import IntegrityError, UsageError, ValidationError
+from cgbench.errors import ValidationError
 from cgbench.evaluate import (
     COMPARED,
     FORCE_METRICS,
@@ -19,31 +29,10 @@ from cgbench.evaluate import (
     Ensemble,
     ForceErrors,
     failed,
-    md_split_half,
     missing,
-    moved,
-    paired_difference,
-    read_scored,
     reference_statistics,
     score,
-    start_frames,
-    write_scored,
 )
-from cgbench.evaluate.rows import freely_jointed
-
-PROTOCOL = registry.protocol("demo").model_copy(
-    update={"drop_fraction": 0.0, "model_msm_lag": 3.0, "output_interval": 1.0}
-)
-
-
-def scored(ensemble, **changes):
-    return score(
-        ensemble, bundle(), protocol=PROTOCOL, seed=SEED, reference=statistics(), **changes
-    )
-
-
-def values(row):
-    return {name: metric.value for name, metric in row.result.metrics.items()}
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +50,6 @@ def rows():
 
 def test_the_reference_itself_scores_zero():
     frames = bundle().observables
-    from toy_reference import toy_input
-
     source, _ = toy_input()
     own = Ensemble.from_arrays(SYSTEM, source.trajectories, frame_interval=1.0, name="own")
     row = scored(own)
@@ -132,6 +119,39 @@ def test_a_mirror_image_fails_the_gate(right):
     )
 
 
+def test_few_native_frames_say_nothing_about_handedness():
+    row = scored(samples(0.0))
+    assert row.result.gates == {"handedness": "n/a"}
+    assert row.result.metrics["handedness"].status == "n/a"
+    assert row.result.metrics["rg_w1"].status == "ok"
+    few = samples(0.0, n_trajectories=2)
+    frames = [few.trajectories[0].copy(), few.trajectories[1]]
+    frames[0][:5] = NATIVE
+    row = scored(Ensemble.from_arrays(SYSTEM, frames))
+    assert row.result.metrics["handedness"].status == "n/a"
+    frames[0][:12] = NATIVE
+    assert scored(Ensemble.from_arrays(SYSTEM, frames)).result.gates == {"handedness": "passed"}
+
+
+def test_frames_that_screening_refused_are_not_lost_ones():
+    observables = bundle().observables
+    alive = observables.alive.copy()
+    alive[:: len(alive) // 40] = False
+    screened = replace(bundle(), observables=replace(observables, alive=alive))
+    found = reference_statistics(screened, seed=SEED, n_resamples=3)
+    assert (found.distributions.dead == 0).all()
+    assert found.tally.frames.sum() == alive.sum()
+
+
+def test_traces_know_their_time():
+    protocol = PROTOCOL.model_copy(update={"drop_fraction": 0.25})
+    ensemble = trajectories(n_trajectories=4, n_frames=40)
+    row = score(ensemble, bundle(), protocol=protocol, seed=SEED, reference=statistics())
+    for trace in row.display.traces:
+        assert (trace.time[0], trace.time[-1]) == (10.0, 39.0)
+        assert len(trace.time) == len(trace.rmsd) == len(trace.tic1) == 30
+
+
 def test_samples_have_no_time(right):
     row = scored(samples(1 / 3))
     assert row.result.metrics["replicas_alive"].status == "n/a"
@@ -173,8 +193,6 @@ def test_short_runs_shorten_the_lag_and_say_so():
 def test_ends_that_never_meet_are_weighted_uniformly():
     generator = np.random.default_rng(0)
     folded = generator.random((20, 1)) < 0.5
-    from toy_rows import hairpins
-
     frames = hairpins(np.repeat(folded, 30, axis=1))
     row = scored(Ensemble.from_arrays(SYSTEM, list(frames), frame_interval=1.0))
     assert row.result.weights_status == "weights_unreliable"
@@ -266,99 +284,6 @@ def test_scores_are_the_same_twice_and_without_help():
         np.testing.assert_array_equal(resamples, again.resamples[metric])
 
 
-def test_split_halves_at_the_number_of_frames(rows):
-    small = md_split_half(bundle(), seed=SEED, reference=statistics(), n_frames=400)
-    assert small.result.n_frames == 400
-    assert rows["md_split_half"].result.n_frames == 125 * 40
-    assert values(small)["js_2d"] > values(rows["md_split_half"])["js_2d"]
-    assert rows["md_split_half"].result.metrics["force_mse"].status == "n/a"
-
-
-def test_start_frames_and_constants(rows):
-    still = rows["start_frames"].result
-    assert (still.n_trajectories, still.n_frames) == (32, 32)
-    native = rows["native_constant"].result.metrics
-    assert native["native_population"].value == 1.0
-    assert native["rmsd_native"].value == pytest.approx(0.0, abs=1e-3)
-    assert native["native_population"].lo == native["native_population"].hi == 1.0
-
-
-def test_the_ideal_chain_is_ideal():
-    bonds = np.array([[3.7] * 30, [3.9] * 30])
-    chains = freely_jointed(bonds, 4000, np.random.default_rng(0)).astype(np.float64)
-    lengths = np.linalg.norm(np.diff(chains, axis=1), axis=-1)
-    assert set(np.unique(lengths.round(3))) == {3.7, 3.9}
-    ends = ((chains[:, -1] - chains[:, 0]) ** 2).sum(axis=1)
-    # ⟨R²⟩ = n⟨b²⟩ of a freely jointed chain.
-    assert ends.mean() == pytest.approx(30 * (3.7**2 + 3.9**2) / 2, rel=0.04)
-
-
-def test_pairs_with_the_start_frames(rows):
-    still = rows["start_frames"]
-    same = scored(trajectories(n_trajectories=32))
-    assert paired_difference(same, still, "js_2d").hi < 0
-    frames = np.repeat(bundle().start_coordinates[:, None], 20, axis=1)
-    frozen = Ensemble.from_arrays(SYSTEM, list(frames), frame_interval=1.0, name="frozen")
-    assert set(moved(scored(frozen), still)) >= {"w1_tic1", "rg_w1", "js_2d", "dihedral_js"}
-    assert "js_2d" not in moved(same, still)
-
-
-def test_rows_are_read_as_they_were_written(tmp_path, right):
-    errors = ForceErrors("optimal", np.arange(5), np.ones(5), np.ones(5), np.full(5, 4))
-    for index, row in enumerate(
-        (replace(right, force_errors=errors), failed("x", SYSTEM, "y", seed=1))
-    ):
-        path = tmp_path / f"{index}.npz"
-        write_scored(path, row)
-        found = read_scored(path)
-        assert found.result == row.result
-        assert (found.name, found.seed, found.n_trajectories) == (
-            row.name,
-            row.seed,
-            row.n_trajectories,
-        )
-        assert set(found.resamples) == set(row.resamples)
-        np.testing.assert_array_equal(
-            found.resamples.get("rg_w1", 0), row.resamples.get("rg_w1", 0)
-        )
-    found = read_scored(tmp_path / "0.npz")
-    assert found.force_errors.force_map == "optimal"
-    np.testing.assert_array_equal(found.display.fes_model, right.display.fes_model)
-    assert found.display.macrostates == right.display.macrostates
-    assert list(found.display.marginals) == list(right.display.marginals)
-    np.testing.assert_array_equal(found.display.traces[7].rmsd, right.display.traces[7].rmsd)
-    assert paired_difference(found, right, "rg_w1").diff == 0.0
-
-
-def test_damaged_rows(tmp_path, right):
-    path = tmp_path / "row.npz"
-    with pytest.raises(UsageError, match="no such file"):
-        read_scored(path)
-    with pytest.raises(UsageError, match="archives"):
-        write_scored(tmp_path / "row.json", right)
-    write_scored(path, right)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="damaged"):
-        read_scored(path)
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 255
-    path.write_bytes(bytes(flipped))
-    with pytest.raises(IntegrityError, match="damaged"):
-        read_scored(path)
-    np.savez(path, header=np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(IntegrityError, match="damaged"):
-        read_scored(path)
-    text = json.dumps({"format": "other", "version": 7}).encode()
-    np.savez(path, header=np.frombuffer(text, dtype=np.uint8))
-    with pytest.raises(IntegrityError, match="not a scored row"):
-        read_scored(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme", "no numbers")
-    with pytest.raises(IntegrityError, match="damaged"):
-        read_scored(path)
-
-
 def test_display_is_of_the_estimate(right):
     shown = right.display
     assert set(FORCE_METRICS) & set(right.resamples) == set()
@@ -371,9 +296,3 @@ def test_display_is_of_the_estimate(right):
             assert (density * np.diff(marginal.edges)).sum() == pytest.approx(1.0)
         assert len(marginal.reference) <= 200
     assert len([name for name in shown.marginals if name.startswith("dihedral")]) == len(NATIVE) - 3
-
-
-def test_start_rows_without_statistics():
-    row = start_frames(bundle(), seed=SEED, n_resamples=5)
-    assert len(row.resamples["rg_w1"]) == 5
-    assert reference_statistics(bundle(), seed=SEED, n_resamples=5).n_resamples == 5

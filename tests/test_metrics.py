@@ -27,7 +27,7 @@ from cgbench.evaluate.tally import Binning, tally
 from cgbench.units import thermal_energy
 
 TEMPERATURE = 350.0
-masses = hnp.arrays(np.float64, 12, elements=st.floats(0, 1)).filter(
+masses = hnp.arrays(np.float64, 12, elements=st.floats(0, 1).map(lambda x: round(x, 6))).filter(
     lambda array: array.sum() > 0.1
 )
 
@@ -179,6 +179,26 @@ def test_lost_mass_raises_the_free_energy(where):
     top = constants.fes_cutoff + constants.fes_clip
     cells = fake.fes[fake.fes <= constants.fes_cutoff]
     assert errors[-1] == pytest.approx(np.sqrt(((top - cells) ** 2).mean()))
+
+
+def test_the_shift_is_over_cells_that_both_visit():
+    comparison, fake, edges = gaussian_comparison(mean=0.4, sigma=0.4)
+    constants = registry.constants()
+    cutoff, top = constants.fes_cutoff, constants.fes_cutoff + constants.fes_clip
+    surface = smoothed_free_energy(
+        comparison.model.masses["plane"], edges, np.full(2, 0.1), TEMPERATURE
+    )[:, :, 0]
+    differences, both = {}, []
+    for i, j in zip(*np.nonzero(fake.fes <= cutoff), strict=True):
+        differences[i, j] = surface[i, j] - fake.fes[i, j]
+        both += [differences[i, j]] if surface[i, j] <= cutoff else []
+    assert 0 < len(both) < 0.8 * len(differences)
+    shift = sum(both) / len(both)
+    squares = [
+        (min(value + fake.fes[cell] - shift, top) - fake.fes[cell]) ** 2
+        for cell, value in differences.items()
+    ]
+    assert thermodynamics.fes_rmse(comparison)[0] == pytest.approx(np.sqrt(np.mean(squares)))
 
 
 def test_one_visited_cell_is_worse_than_a_uniform_model():

@@ -92,6 +92,32 @@ def test_distributions_are_weighted_histograms(counted, seed):
         assert found.state_mass[:, index].sum() == pytest.approx(1.0)
 
 
+def test_the_native_macrostate_is_found_anew_in_every_resample(counted):
+    _, whole = counted
+    least = whole.least_rmsd
+    best = np.unravel_index(least.argmin(), least.shape)
+    taken = np.ones((12, 2))
+    # Without the trajectories that visit that macrostate, it must be another one.
+    taken[np.isfinite(least[:, best[1]]), 1] = 0.0
+    taken[3, 1] = 1.0
+    mine = replace(whole, least_rmsd=least.copy())
+    mine.least_rmsd[3] = np.inf
+    mine.least_rmsd[3, 1 - best[1]] = 9.0
+    found = distributions(mine, taken, np.ones((bundle().n_microstates, 2)))
+    assert found.native_macrostate.tolist() == [best[1], 1 - best[1]]
+
+
+def test_the_last_edge_is_inside(counted):
+    observables, _ = counted
+    edges = bundle().fes_edges
+    tics = observables.tics.copy().astype(np.float64)
+    tics[:, 0], tics[:, 1] = edges[0][-1], edges[1][-1]
+    whole = tally(replace(observables, tics=tics), Binning.of(bundle()))
+    plane = whole.counts["plane"].sum(axis=0)
+    assert plane[-1] == 0
+    assert plane[-2] == observables.alive.sum()
+
+
 def test_distributions_refuse_other_shapes(counted):
     _, whole = counted
     with pytest.raises(ValidationError, match="do not fit"):

@@ -5,12 +5,16 @@ import functools
 import numpy as np
 from toy_reference import COIL, NATIVE, hidden_states, toy_input
 
-from cgbench.evaluate import Ensemble, reference_statistics
+from cgbench import registry
+from cgbench.evaluate import Ensemble, reference_statistics, score
 from cgbench.evaluate.reference import build_from_trajectories
 
 SYSTEM = "chignolin-sample"
 SEED = 3
 N_RESAMPLES = 40
+PROTOCOL = registry.protocol("demo").model_copy(
+    update={"drop_fraction": 0.0, "model_msm_lag": 3.0, "output_interval": 1.0}
+)
 
 
 @functools.cache
@@ -43,3 +47,13 @@ def trajectories(*, n_trajectories=60, n_frames=100, seed=1, name="trajectories"
     folded = hidden_states(n_trajectories, n_frames, np.random.default_rng(seed))
     frames = hairpins(folded, seed=seed + 1, **changes)
     return Ensemble.from_arrays(SYSTEM, list(frames), frame_interval=1.0, name=name)
+
+
+def scored(ensemble, **changes):
+    return score(
+        ensemble, bundle(), protocol=PROTOCOL, seed=SEED, reference=statistics(), **changes
+    )
+
+
+def values(row):
+    return {name: metric.value for name, metric in row.result.metrics.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cgbench.errors import UsageError
 from cgbench.evaluate import ForceErrors
 from cgbench.models import NetworkPotential
 from cgbench.progress import Progress, silent
@@ -35,11 +36,16 @@ def force_errors(
         force_map: The force map compared with; the store's default if None.
         home: Data home.
         progress: Told how far it is.
+
+    Raises:
+        UsageError: No such store, split, part or force map.
     """
     store = open_store(system, home)
     frames = read_split(find_split(system, split, home)).frames(part)
     frames = frames[store.valid[frames]]
     name = force_map or store.metadata.default_force_map
+    if name is None:
+        raise UsageError(f"{store.path}: holds no forces", fix="preprocess it with a force map")
     bead_types = torch.as_tensor(np.asarray(store.bead_types))
     n_trajectories = len(store.trajectory_bounds)
     squared = np.zeros(n_trajectories)

@@ -15,7 +15,7 @@ from cgbench.store import SystemStore
 _ARROWS = {"min": "↓", "max": "↑", "target": "→"}
 
 #: What fits a terminal; the report has the rest.
-_DEMO_METRICS = ("force_mse", "rg_w1", "dihedral_js", "w1_tic1", "fes_rmse", "rmsd_native")
+_DEMO_METRICS = ("force_mse", "rg_w1", "dihedral_js", "w1_tic1", "fes_rmse")
 
 
 def _text(value: MetricValue | None) -> str:
@@ -33,9 +33,9 @@ def _heading(metric: str) -> str:
 def demo_table(outcome: DemoOutcome) -> Table:
     """Return the demo's rows with the metrics that fit a terminal."""
     table = Table(title="chignolin-sample, value [95 % interval]", title_justify="left")
-    table.add_column("row", no_wrap=True)
+    table.add_column("row", overflow="fold", min_width=16)
     for metric in _DEMO_METRICS:
-        table.add_column(_heading(metric), justify="right")
+        table.add_column(_heading(metric), justify="right", overflow="fold")
     for row in outcome.rows:
         table.add_row(row.name, *(_text(row.metrics.get(metric)) for metric in _DEMO_METRICS))
     return table
@@ -45,8 +45,8 @@ def paired_table(outcome: DemoOutcome) -> Table:
     """Return the paired differences to the prior alone."""
     table = Table(title="paired differences, first minus second", title_justify="left")
     for name in ("metric", "first", "second"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("difference [95 % interval]", justify="right")
+        table.add_column(name, overflow="fold")
+    table.add_column("difference [95 % interval]", justify="right", no_wrap=True)
     for item in outcome.paired:
         if item.metric in _DEMO_METRICS:
             interval = f"[{number(item.lo)}, {number(item.hi)}]"

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cgbench.config import Frozen, canonical_json, fingerprint, read_model, validate, write_atomic
-from cgbench.errors import IntegrityError
+from cgbench.config import Frozen, canonical_json, fingerprint, read_data, validate, write_atomic
+from cgbench.errors import IntegrityError, ValidationError
 from cgbench.store.schema import JOURNAL_NAME, MANIFEST_NAME, Layout, StoreMetadata
 
 
@@ -161,10 +161,24 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a finished store and check its fingerprint.
 
     Raises:
-        IntegrityError: It cannot be parsed or does not hash to what it says.
+        IntegrityError: It cannot be parsed, is of another version, or does not hash to what it
+            says.
     """
     path = folder / MANIFEST_NAME
-    manifest = read_model(Manifest, path)
+    data = read_data(path)
+    expected = (Manifest.model_fields["format"].default, Manifest.model_fields["version"].default)
+    version = (data.get("format"), data.get("version")) if isinstance(data, dict) else None
+    if version != expected:
+        raise IntegrityError(
+            f"{path}: not a manifest of this version",
+            expected=expected,
+            found=repr(version)[:80],
+            fix="use the version of cgbench that wrote the store, or make the store again",
+        )
+    try:
+        manifest = validate(Manifest, data, path)
+    except ValidationError as error:
+        raise IntegrityError(f"{path}: damaged", found=error.found) from error
     found = manifest.content_fingerprint()
     if found != manifest.fingerprint:
         raise IntegrityError(

@@ -167,7 +167,7 @@ def write_trajectories(path: Path, trajectories: TrajectorySet) -> None:
                 expected=f"(n, {n_beads}, 3)",
                 found=frames.shape,
             )
-    series: dict[ArraySpec, Sequence[npt.NDArray[Any]]] = {}
+    series: list[tuple[ArraySpec, Sequence[npt.NDArray[Any]]]] = []
     optional: tuple[tuple[ArraySpec, Sequence[npt.NDArray[Any]] | None], ...] = (
         (NETWORK_ENERGY, trajectories.network_energy),
         (PRIOR_ENERGY, trajectories.prior_energy),
@@ -177,7 +177,7 @@ def write_trajectories(path: Path, trajectories: TrajectorySet) -> None:
         if values is not None:
             if [part.shape for part in values] != [(length,) for length in lengths]:
                 raise ValidationError(f"{what}: {spec.name} has other lengths than coordinates")
-            series[spec] = values
+            series.append((spec, values))
     attributes = trajectories.attributes.model_copy(
         update={
             "temperature": trajectories.temperature,
@@ -187,11 +187,18 @@ def write_trajectories(path: Path, trajectories: TrajectorySet) -> None:
     chunk = chunk_frames(n_beads)
     folder = create_group(
         path,
-        GroupPlan(trajectories.system, lengths, attributes, tuple(series), chunk, chunk),
+        GroupPlan(
+            trajectories.system,
+            lengths,
+            attributes,
+            tuple(spec for spec, _ in series),
+            chunk,
+            chunk,
+        ),
     )
     target = open_array(folder / COORDINATES.name, "r+")
     target[:] = np.concatenate(trajectories.coordinates).astype(np.float32, copy=False)
-    for spec, parts in series.items():
+    for spec, parts in series:
         open_array(folder / spec.name, "r+")[:] = np.concatenate(list(parts))
     open_array(folder / ALIVE_UNTIL.name, "r+")[:] = trajectories.alive_until
     write_attributes(

@@ -44,4 +44,5 @@ class PotentialConformance:
         potential = self.make_potential()
         cutoffs = default_cutoffs(potential) if self.cutoffs is None else self.cutoffs
         result = run_check(check, Probe(potential, self.make_systems(), cutoffs))
-        assert result.passed, describe(result)
+        if not result.passed:
+            pytest.fail(describe(result), pytrace=False)

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import signal
 import time
 import warnings
 from pathlib import Path
@@ -212,6 +213,8 @@ def train(
     trainer, best = _trainer(settings, out, progress)
     checkpoint = out / "logs" / "last.ckpt"
     started = time.monotonic()
+    # Lightning ignores Ctrl-C for good after the first.
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         # Our own checkpoint still is a file that somebody may have exchanged: tensors only.
         trainer.fit(
@@ -220,11 +223,13 @@ def train(
             ckpt_path=checkpoint if checkpoint.is_file() else None,
             weights_only=True,
         )
+    except SystemExit as error:
+        # Lightning answers Ctrl-C by leaving the process; callers of ours want to hear of it.
+        raise KeyboardInterrupt from error
     finally:
+        signal.signal(signal.SIGINT, on_interrupt)
         seconds = state.seconds + time.monotonic() - started
         files.write_model(out / "run.json", state.model_copy(update={"seconds": seconds}))
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     return _finish(settings, out, module, best, data, prior, store, split, seconds, trainer)
 
 

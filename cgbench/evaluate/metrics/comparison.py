@@ -42,10 +42,10 @@ class Comparison:
 
         The cells are those where the bundle's free energy is at most the cutoff c. Both surfaces
         are smoothed. With least value zero each, R and M, the shift is the mean of M − R over the
-        cells where M ≤ c as well; the model's free energy is M less the shift, plus k_B·T·ln of
-        one over the share of its mass that is neither lost nor outside the grid, and at most c
-        plus the clip. Shifting after lost mass or after the clip would instead let a model that
-        visits one cell, or none, score no worse than the spread of R.
+        cells where M ≤ c as well, zero if there are none. The model's free energy is M less the
+        shift, plus k_B·T·ln of one over the share of its mass that is neither lost nor outside the
+        grid, and at most c plus the clip. Shifting after lost mass or after the clip would instead
+        let a model that visits one cell, or none, score no worse than the spread of R.
         """
         constants = registry.constants()
         cutoff, top = constants.fes_cutoff, constants.fes_cutoff + constants.fes_clip
@@ -64,7 +64,7 @@ class Comparison:
             apart = np.where(shared, model - reference, 0.0).sum(axis=0)
         shift = apart / np.maximum(number, 1)
         lifted = model - shift + self._lost_energy
-        return np.where(number > 0, np.minimum(lifted, top), top) - reference
+        return np.asarray(np.minimum(lifted, top) - reference)
 
     @cached_property
     def _lost_energy(self) -> Float:

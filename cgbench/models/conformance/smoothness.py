@@ -1,7 +1,6 @@
 """Search for jumps of energy and forces at the cutoffs and between them."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,9 +10,12 @@ from cgbench.models.conformance.probe import Check, Probe, Structure, measured
 #: Chains are swollen by these factors: beads in contact come apart beyond any usual cutoff.
 _SMALLEST, _LARGEST = 0.75, 3.5
 _N_FACTORS = 200
+#: The first beads of long chains hold all kinds of distances at a part of the cost.
+_MOST_BEADS = 24
 _PAIRS_AT_CUTOFF = 8
-#: After so many halvings an interval is 1e-12 wide, and a continuous force does not change in it.
-_HALVINGS = 34
+_N_CANDIDATES = 12
+#: After so many halvings an interval is 1e-8 wide, and a smooth force is a line across it.
+_HALVINGS = 20
 
 
 def smoothness(probe: Probe) -> Check:
@@ -21,12 +23,12 @@ def smoothness(probe: Probe) -> Check:
 
     Structures are scaled by a factor about their centre, so that distances pass through the
     cutoffs. At a cutoff, the jump is what is left of a central difference when its linear part is
-    taken out. Elsewhere, in double precision, the steepest intervals are halved until a continuous
-    function would have changed by almost nothing.
+    taken out. Elsewhere, in double precision, irregular intervals are halved until a smooth
+    function would be a straight line.
     """
     worst, where = 0.0, "none found"
     smallest = sorted(probe.frames(1), key=lambda structure: len(structure[0]))[:2]
-    for types, pos in smallest:
+    for types, pos in ((types[:_MOST_BEADS], pos[:_MOST_BEADS]) for types, pos in smallest):
         centred = pos - pos.mean(0)
         jumps = list(_at_cutoffs(probe, types, centred))
         if probe.double:
@@ -62,25 +64,40 @@ def _at_cutoffs(probe: Probe, types: Tensor, pos: Tensor) -> Iterator[tuple[str,
 
 
 def _elsewhere(probe: Probe, types: Tensor, pos: Tensor) -> Iterator[tuple[str, float]]:
-    """Yield the largest changes in vanishing intervals between two swelling factors."""
-    factors = torch.linspace(_SMALLEST, _LARGEST, _N_FACTORS).tolist()
-    values = _energy_and_forces(probe, [(types, pos * factor) for factor in factors])
-    change = (values[1:] - values[:-1]).abs().amax(1)
-    # A jump stands out from the changes in the intervals around it.
-    excess = change[1:-1] - 0.5 * (change[:-2] + change[2:])
-    steepest = (excess.topk(4).indices + 1).tolist()
-    intervals = [(factors[index], factors[index + 1]) for index in steepest]
-    for _ in range(_HALVINGS):
-        thirds = [(low, 0.5 * (low + high), high) for low, high in intervals]
-        structures = [(types, pos * factor) for triple in thirds for factor in triple]
-        found = _energy_and_forces(probe, structures).reshape(len(thirds), 3, -1)
-        steps = (found[:, 1:] - found[:, :-1]).abs().amax(2)
-        steeper = steps.argmax(1).tolist()
-        intervals = [
-            list(pairwise(triple))[half] for triple, half in zip(thirds, steeper, strict=True)
-        ]
-    for (factor, _), jump in zip(intervals, steps.amax(1).tolist(), strict=True):
+    """Yield what is left of the largest irregular changes when their intervals are halved.
+
+    The change over an interval is compared with those over its two neighbours. In a smooth
+    function the difference falls with the square of the width, at a jump it stays.
+    """
+    factors = torch.linspace(_SMALLEST, _LARGEST, _N_FACTORS, dtype=torch.float64)
+    values = _energy_and_forces(probe, [(types, pos * factor) for factor in factors.tolist()])
+    excess = _irregular(values[1:] - values[:-1])
+    # Energies and forces apart: the one must not hide the other.
+    candidates = torch.cat(
+        [part.topk(_N_CANDIDATES).indices for part in (excess[:, 0], excess[:, 1:].amax(1))]
+    )
+    low, width = factors[candidates + 1], float(factors[1] - factors[0])
+    for halving in range(_HALVINGS):
+        width /= 2
+        # Both halves of each interval and as much on either side.
+        points = low[:, None] + width * torch.arange(-1, 4, dtype=torch.float64)
+        structures = [(types, pos * factor) for factor in points.flatten().tolist()]
+        found = _energy_and_forces(probe, structures).reshape(*points.shape, -1).transpose(0, 1)
+        change = found[1:] - found[:-1]
+        expected = 0.5 * (change[0] + change[3])
+        halves = (change[1:3] - expected).abs().amax(2)
+        left, half = halves.max(0)
+        low = low + width * half
+        if halving % 4 == 3:
+            kept = left.topk(max(2, len(left) // 2)).indices
+            low, left = low[kept], left[kept]
+    for factor, jump in zip(low.tolist(), left.tolist(), strict=True):
         yield f"where the chain is {factor:.4f} times its size", jump
+
+
+def _irregular(change: Tensor) -> Tensor:
+    """Return how each change but the first and last differs from the mean of its neighbours."""
+    return (change[1:-1] - 0.5 * (change[:-2] + change[2:])).abs()
 
 
 def _energy_and_forces(probe: Probe, structures: Sequence[Structure]) -> Tensor:

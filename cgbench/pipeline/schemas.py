@@ -1,0 +1,57 @@
+"""JSON schemas of every JSON format: ``python -m cgbench.pipeline.schemas docs/schemas``."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pydantic
+
+from cgbench.evaluate import ReferenceMetadata
+from cgbench.models import ConformanceReport, GraphNetworkSettings, PotentialSpec
+from cgbench.pipeline.demo import DemoOutcome
+from cgbench.priors import PriorParameters
+from cgbench.provenance import Provenance
+from cgbench.registry import MetricSpec, Mutant, Protocol, System
+from cgbench.results import Result, export_schemas
+from cgbench.simulation.checkpoint import RunRecord
+from cgbench.splits import Split
+from cgbench.store import Manifest, StoreMetadata, TrajectoryAttributes
+from cgbench.train import TrainingConfig, TrainingOutcome
+
+#: The model that reads each format, by the name of its schema.
+FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
+    "conformance-report": ConformanceReport,
+    "demo-outcome": DemoOutcome,
+    "graph-network-settings": GraphNetworkSettings,
+    "metric": MetricSpec,
+    "mutant": Mutant,
+    "potential-spec": PotentialSpec,
+    "prior-parameters": PriorParameters,
+    "protocol": Protocol,
+    "provenance": Provenance,
+    "reference-metadata": ReferenceMetadata,
+    "result": Result,
+    "simulation-record": RunRecord,
+    "split": Split,
+    "store-manifest": Manifest,
+    "store-metadata": StoreMetadata,
+    "system": System,
+    "training-config": TrainingConfig,
+    "training-outcome": TrainingOutcome,
+    "trajectory-attributes": TrajectoryAttributes,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the schemas to the folder named on the command line; return the exit code."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m cgbench.pipeline.schemas FOLDER\n")
+        return 2
+    for path in export_schemas(Path(arguments[0]), FORMATS):
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
