@@ -280,10 +280,39 @@ def test_new_input_replaces_the_store_when_it_is_whole(raw, tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.zarr", "raw"]
 
 
-@pytest.mark.parametrize("stop", ["writing", "first rename", "second rename"])
-def test_an_interrupted_replacement_is_completed(raw, tmp_path, monkeypatch, stop):
+def stop_at_rename(patch, number):
+    """Interrupt the number-th rename of a replacement."""
     from cgbench.ingest import preprocess
 
+    original = preprocess.Path.rename
+    calls = []
+
+    def rename(self, other):
+        calls.append(other)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return original(self, other)
+
+    patch.setattr(preprocess.Path, "rename", rename)
+
+
+def test_bad_input_after_an_interruption_leaves_the_earlier_store(raw, tmp_path, monkeypatch):
+    out = tmp_path / "a.zarr"
+    before = make(raw, out)
+    rewrite(raw / "chignolin_ca_coords.npy", lambda values: values + 1)
+    with monkeypatch.context() as patch:
+        stop_at_rename(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            make(raw, out)
+    assert not out.exists()
+    truncate(raw / "chignolin_ca_coords.npy")
+    with pytest.raises(IntegrityError, match="truncated"):
+        make(raw, out)
+    assert open_store(out).fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("stop", ["writing", "first rename", "second rename"])
+def test_an_interrupted_replacement_is_completed(raw, tmp_path, monkeypatch, stop):
     out = tmp_path / "a.zarr"
     make(raw, out)
     rewrite(raw / "chignolin_ca_coords.npy", lambda values: values + 1)
@@ -295,16 +324,7 @@ def test_an_interrupted_replacement_is_completed(raw, tmp_path, monkeypatch, sto
 
             patch.setattr(NpySource, "read", interrupt)
         else:
-            original = preprocess.Path.rename
-            calls = []
-
-            def rename(self, other):
-                calls.append(other)
-                if len(calls) == (1 if stop == "first rename" else 2):
-                    raise KeyboardInterrupt
-                return original(self, other)
-
-            patch.setattr(preprocess.Path, "rename", rename)
+            stop_at_rename(patch, 1 if stop == "first rename" else 2)
         with pytest.raises(KeyboardInterrupt):
             make(raw, out)
     make(raw, out)

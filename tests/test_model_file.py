@@ -1,5 +1,6 @@
 """``model.pt``: round trips, a file of version 1 as it was written, and files that are refused."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy_networks import SMALL, TYPES, small_network, small_potential, small_prior
 
 import cgbench.models
@@ -276,6 +279,47 @@ def test_missing_truncated_flipped_and_foreign_files(saved: Path, tmp_path: Path
         load_model(saved)
     saved.write_bytes(b"once upon a time")
     with pytest.raises(IntegrityError, match="not a model file"):
+        load_model(saved)
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_a_changed_byte_is_found_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("flip") / "model.pt"
+    save_model(path, small_potential())
+    whole, expected = path.read_bytes(), model_hash(path)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    bit = data.draw(st.integers(0, 7))
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+    found = expected
+    with contextlib.suppress(CgbenchError):
+        load_model(path)
+        found = model_hash(path)
+    assert found == expected
+
+
+def test_a_part_marked_as_a_folder_is_still_read(saved: Path) -> None:
+    # torch.load alone then takes whatever its buffer holds for the weights.
+    before = model_hash(saved)
+    with zipfile.ZipFile(saved) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, data in members.items():
+            member = zipfile.ZipInfo(name)
+            member.external_attr = 0x10 if name.endswith("/data/1") else 0
+            archive.writestr(member, data)
+    assert model_hash(saved) == before
+
+
+def test_two_parts_of_one_name_are_refused(saved: Path) -> None:
+    with (
+        pytest.warns(UserWarning, match="Duplicate name"),
+        zipfile.ZipFile(saved, "a") as archive,
+    ):
+        archive.writestr(archive.namelist()[0], b"other")
+    with pytest.raises(IntegrityError, match="same name"):
         load_model(saved)
 
 

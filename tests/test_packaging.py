@@ -80,7 +80,9 @@ def test_no_dependency_has_a_licence_for_academic_use_only() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = settings["optional-dependencies"].values()
     wanted = [*settings["dependencies"], *(item for extra in extras for item in extra)]
-    assert [item for item in wanted if "moleculekit" in item.lower() or "htmd" in item.lower()] == []
+    assert [
+        item for item in wanted if "moleculekit" in item.lower() or "htmd" in item.lower()
+    ] == []
 
 
 def test_the_unpacked_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:

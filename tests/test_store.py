@@ -205,6 +205,15 @@ def test_a_torn_journal_line_and_a_damaged_shard_are_written_again(tmp_path, mon
     assert verify_store(path).problems == ()
 
 
+def test_shards_full_of_the_fill_value_are_files_too(tmp_path):
+    source = random_source()
+    source.coordinates[:16] = np.nan
+    source.valid[:16] = False
+    write(tmp_path / "toy.zarr", source)
+    assert (tmp_path / "toy.zarr/valid/c/0").is_file()
+    assert np.isnan(open_store(tmp_path / "toy.zarr").coordinates(0, 16)).all()
+
+
 def test_another_store_is_neither_continued_nor_overwritten(tmp_path):
     path = tmp_path / "toy.zarr"
     manifest = write(path)

@@ -55,6 +55,9 @@ def test_any_changed_byte_of_the_manifest_is_found(damaged):
         flip(manifest, position, position % 8)
         assert not verify_store(damaged).ok, position
         flip(manifest, position, position % 8)
+    content = manifest.read_bytes()
+    manifest.write_bytes(content.replace(b"\n ", b"\n\t", 1))
+    assert verify_store(damaged).problems == ("manifest.json: changed outside its values",)
 
 
 def test_missing_additional_and_linked_files_are_named(damaged):

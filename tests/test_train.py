@@ -14,13 +14,14 @@ from cgbench.data import FrameBatch
 from cgbench.errors import SimulationError, UsageError, ValidationError
 from cgbench.models import load_model
 from cgbench.priors import PriorParameters
-from cgbench.splits import read_split
+from cgbench.splits import read_split, write_split
 from cgbench.store import find_split, open_store
 from cgbench.train import TrainingConfig, TrainingOutcome, read_config, train
 from cgbench.train.module import ForceMatching
 
 SAMPLE = "chignolin-sample"
 EPOCHS = 3
+N_TRAJECTORIES = {"train": 10, "val": 2, "test": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +32,30 @@ def one_thread() -> Any:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data home whose canonical split has a few of the sample's trajectories, to be quick."""
+    folder = tmp_path_factory.mktemp("home")
+    split = read_split(find_split(SAMPLE, "block-v1"))
+    bounds = open_store(SAMPLE).trajectory_bounds
+    assert split.trajectories is not None
+    trajectories = {
+        part: split.trajectories[part][:count] for part, count in N_TRAJECTORIES.items()
+    }
+    parts = {
+        part: tuple((int(bounds[index][0]), int(bounds[index][1])) for index in chosen)
+        for part, chosen in trajectories.items()
+    }
+    few = split.model_copy(update={"trajectories": trajectories, "parts": parts})
+    write_split(folder / "splits" / SAMPLE / "block-v1.json", few)
+    return folder
+
+
 def settings(**changes: Any) -> TrainingConfig:
     """A network of a few hundred weights, three epochs, one thread."""
     optimiser = {
         "learning_rate": 5e-3,
-        "batch_size": 4096,
+        "batch_size": 1024,
         "maximum_epochs": EPOCHS,
         # A plateau after every epoch, so that the schedule's state matters to a resumed run.
         "patience": 0,
@@ -83,7 +103,7 @@ class StopAfter(lightning.Callback):
 
 
 @pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, int], None]:
+def interrupted(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, int], None]:
     """Returns a function that runs training until a batch of an epoch and stops it there."""
 
     def run(out: Path, epoch: int, batch: int) -> None:
@@ -99,18 +119,18 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, int], N
         with monkeypatch.context() as patch:
             patch.setattr(lightning.Trainer, "__init__", init)
             with pytest.raises(KeyboardInterrupt):
-                train(settings(), out)
+                train(settings(), out, home=home)
         assert not (out / "model.pt").exists()
 
     return run
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder; tests that change it take a copy."""
     out = tmp_path_factory.mktemp("train") / "run"
     torch.set_num_threads(1)
-    train(settings(), out)
+    train(settings(), out, home=home)
     return out
 
 
@@ -120,7 +140,7 @@ def test_run_folder_holds_what_a_result_needs(finished: Path) -> None:
     outcome = config.read_model(TrainingOutcome, finished / "training.json")
     assert outcome.epochs == EPOCHS
     assert 1 <= outcome.best_epoch <= EPOCHS
-    assert 0 < outcome.validation_loss
+    assert outcome.validation_loss > 0
     assert outcome.explained == pytest.approx(
         1 - outcome.validation_loss / outcome.validation_variance
     )
@@ -133,10 +153,10 @@ def test_run_folder_holds_what_a_result_needs(finished: Path) -> None:
     assert min(losses) == pytest.approx(outcome.validation_loss, rel=1e-5)
 
 
-def test_model_carries_its_origin(finished: Path) -> None:
+def test_model_carries_its_origin(finished: Path, home: Path) -> None:
     potential = load_model(finished / "model.pt")
     store = open_store(SAMPLE)
-    split = read_split(find_split(SAMPLE, "block-v1"))
+    split = read_split(find_split(SAMPLE, "block-v1", home))
     (origin,) = potential.spec.trained_on
     assert origin.system == SAMPLE
     assert origin.split_id == "block-v1"
@@ -146,14 +166,16 @@ def test_model_carries_its_origin(finished: Path) -> None:
     assert potential.spec.seeds == (3,)
     assert potential.spec.force_map == store.metadata.default_force_map
     assert potential.spec.cutoff == 12.0
-    assert potential.spec.n_parameters == sum(tensor.numel() for tensor in weights(finished).values())
+    assert potential.spec.n_parameters == sum(
+        tensor.numel() for tensor in weights(finished).values()
+    )
     assert potential.prior == config.read_model(PriorParameters, finished / "prior.json")
 
 
-def test_seed_decides_the_weights(finished: Path, tmp_path: Path) -> None:
-    train(settings(), tmp_path / "again")
+def test_seed_decides_the_weights(finished: Path, home: Path, tmp_path: Path) -> None:
+    train(settings(), tmp_path / "again", home=home)
     assert same(weights(tmp_path / "again"), weights(finished))
-    train(settings(seed=4, optimiser={"maximum_epochs": 1}), tmp_path / "other")
+    train(settings(seed=4, optimiser={"maximum_epochs": 1}), tmp_path / "other", home=home)
     assert not same(weights(tmp_path / "other"), weights(finished))
 
 
@@ -162,12 +184,13 @@ def test_resumed_run_is_bitwise_the_uninterrupted_one(
     epoch: int,
     batch: int,
     finished: Path,
+    home: Path,
     tmp_path: Path,
     interrupted: Callable[[Path, int, int], None],
 ) -> None:
     out = tmp_path / "run"
     interrupted(out, epoch, batch)
-    outcome = train(settings(), out, resume=True)
+    outcome = train(settings(), out, home=home, resume=True)
     expected = config.read_model(TrainingOutcome, finished / "training.json")
     assert same(weights(out), weights(finished))
     assert outcome.epochs == EPOCHS
@@ -181,35 +204,35 @@ def test_resumed_run_is_bitwise_the_uninterrupted_one(
 
 
 def test_unfinished_run_is_not_continued_unasked(
-    tmp_path: Path, interrupted: Callable[[Path, int, int], None]
+    home: Path, tmp_path: Path, interrupted: Callable[[Path, int, int], None]
 ) -> None:
     out = tmp_path / "run"
     interrupted(out, 1, 0)
     before = (out / "logs/last.ckpt").read_bytes()
     with pytest.raises(UsageError, match="unfinished run") as error:
-        train(settings(), out)
+        train(settings(), out, home=home)
     assert "--resume" in error.value.message
     assert (out / "logs/last.ckpt").read_bytes() == before
 
 
-def test_folder_of_another_run_is_left_alone(finished: Path, tmp_path: Path) -> None:
+def test_folder_of_another_run_is_left_alone(finished: Path, home: Path, tmp_path: Path) -> None:
     out = shutil.copytree(finished, tmp_path / "run")
     for resume in (False, True):
         with pytest.raises(UsageError, match="another configuration") as error:
-            train(settings(seed=4), out, resume=resume)
+            train(settings(seed=4), out, home=home, resume=resume)
         assert str(out) in error.value.message
     assert (out / "model.pt").read_bytes() == (finished / "model.pt").read_bytes()
 
 
-def test_force_starts_over(finished: Path, tmp_path: Path) -> None:
+def test_force_starts_over(finished: Path, home: Path, tmp_path: Path) -> None:
     out = shutil.copytree(finished, tmp_path / "run")
-    outcome = train(settings(seed=4, optimiser={"maximum_epochs": 1}), out, force=True)
+    outcome = train(settings(seed=4, optimiser={"maximum_epochs": 1}), out, home=home, force=True)
     assert outcome.epochs == 1
     assert load_model(out / "model.pt").spec.seeds == (4,)
 
 
 def test_finished_run_is_returned_at_once(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a finished run was trained again")
@@ -217,14 +240,14 @@ def test_finished_run_is_returned_at_once(
     monkeypatch.setattr(lightning.Trainer, "fit", never)
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     for resume in (False, True):
-        outcome = train(settings(), finished, resume=resume)
+        outcome = train(settings(), finished, home=home, resume=resume)
         assert outcome == config.read_model(TrainingOutcome, finished / "training.json")
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first batch", "last batch of the epoch"])
 def test_divergence_keeps_the_last_good_checkpoint(
-    last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    last: bool, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not-a-number in the second epoch; the state after the first stays as it was."""
     out = tmp_path / "run"
@@ -240,7 +263,7 @@ def test_divergence_keeps_the_last_good_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(ForceMatching, "forces", forces)
         with pytest.raises(SimulationError, match="diverged at epoch 1") as error:
-            train(settings(), out)
+            train(settings(), out, home=home)
     assert error.value.exit_code == 5
     assert "learning_rate" in error.value.message
     assert not (out / "model.pt").exists()
@@ -250,11 +273,11 @@ def test_divergence_keeps_the_last_good_checkpoint(
     assert all(bool(torch.isfinite(value).all()) for value in state["state_dict"].values())
 
 
-def test_divergence_through_the_weights_is_told(tmp_path: Path) -> None:
+def test_divergence_through_the_weights_is_told(home: Path, tmp_path: Path) -> None:
     """An absurd learning rate ends the run with an error, and with nothing that looks finished."""
     out = tmp_path / "run"
     with pytest.raises(SimulationError, match="diverged"):
-        train(settings(optimiser={"learning_rate": 1e36}), out)
+        train(settings(optimiser={"learning_rate": 1e36}), out, home=home)
     assert not (out / "model.pt").exists()
 
 
@@ -267,10 +290,10 @@ def test_divergence_through_the_weights_is_told(tmp_path: Path) -> None:
     ],
     ids=["system", "split", "force map"],
 )
-def test_unknown_names(changes: dict[str, str], match: str, tmp_path: Path) -> None:
+def test_unknown_names(changes: dict[str, str], match: str, home: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(UsageError, match=match) as error:
-        train(settings(**changes), out)
+        train(settings(**changes), out, home=home)
     assert error.value.exit_code == 2
     # Nothing is left that would block the corrected configuration.
     assert not (out / "run.json").exists()
@@ -304,7 +327,13 @@ def test_malformed_overrides(override: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["optimiser.rate=1", "sead=1", "optimiser.batch_size=0", "network.num_layers=many", "name=../x"],
+    [
+        "optimiser.rate=1",
+        "sead=1",
+        "optimiser.batch_size=0",
+        "network.num_layers=many",
+        "name=../x",
+    ],
 )
 def test_settings_that_are_not_there_or_out_of_range(override: str, tmp_path: Path) -> None:
     with pytest.raises(ValidationError) as error:

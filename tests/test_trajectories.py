@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -270,6 +271,12 @@ def test_systems_live_side_by_side(tmp_path):
     first = simulate(path, 4, "toy")
     simulate(path, 6, "other")
     assert stored_systems(path) == ("other", "toy")
+    open_writer(path, 6, system="third")
+    assert {name for name, _ in zarr.open_group(path, mode="r").groups()} == {
+        "other",
+        "third",
+        "toy",
+    }
     assert_holds(read_trajectories(path, "toy"), first, 4)
     assert len(read_trajectories(path, "other").coordinates[0]) == 6
     with pytest.raises(UsageError, match="which system"):

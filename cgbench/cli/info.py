@@ -17,7 +17,7 @@ def info(
     """Describe a store; with --verify, compare every shard with the manifest."""
     from rich.console import Console
 
-    from cgbench.pipeline.tables import store_table
+    from cgbench.pipeline.describe import store_table
     from cgbench.store import open_store, verify_store
 
     opened = open_store(store, home)

@@ -23,7 +23,7 @@ def build(
     from cgbench import registry
     from cgbench.config import data_home
     from cgbench.evaluate import build_reference, write_reference
-    from cgbench.pipeline.tables import reference_summary
+    from cgbench.pipeline.describe import reference_summary
     from cgbench.store import open_store
 
     entry = registry.system(system)
@@ -47,7 +47,7 @@ def show(
     from rich.console import Console
 
     from cgbench.evaluate import read_reference
-    from cgbench.pipeline.tables import reference_summary, reference_table
+    from cgbench.pipeline.describe import reference_summary, reference_table
     from cgbench.store import find_reference
 
     bundle = read_reference(find_reference(system, home))

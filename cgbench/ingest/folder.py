@@ -12,7 +12,7 @@ from typing import Any, Final
 from cgbench.config import read_data
 from cgbench.errors import UsageError, ValidationError
 from cgbench.ingest.npy import NpySource
-from cgbench.ingest.preprocess import preprocess_npy
+from cgbench.ingest.preprocess import preprocess_npy, recover
 from cgbench.progress import Progress, silent
 from cgbench.registry import System
 from cgbench.store import Manifest
@@ -55,6 +55,7 @@ def preprocess_folder(
         IntegrityError: A file is truncated or unsafe.
         ValidationError: The data are not of this system or disagree among themselves.
     """
+    recover(out)
     if not raw.is_dir():
         raise UsageError(
             f"{raw}: no such folder",

@@ -92,6 +92,7 @@ def preprocess_npy(
         ValidationError: The data are not of this system, or no frame passes screening.
         IntegrityError: A shard does not read back as written.
     """
+    recover(out)
     check_against_registry(system, source)
     maps = source.force_maps
     default = system.default_force_map if system.default_force_map in maps else None
@@ -115,10 +116,7 @@ def preprocess_npy(
     )
     plan = plan_fingerprint(source, metadata)
     partial = out.with_name(f"{out.name}.partial")
-    previous = out.with_name(f"{out.name}.previous")
-    if previous.exists() and not out.exists():
-        # Stopped between the two renames below.
-        previous.rename(out)
+    previous = _previous(out)
     if (out / MANIFEST_NAME).is_file():
         manifest = read_manifest(out)
         if manifest.plan == plan:
@@ -138,6 +136,16 @@ def preprocess_npy(
     if previous.exists():
         shutil.rmtree(previous)
     return manifest
+
+
+def recover(out: Path) -> None:
+    """Put an earlier store back whose replacement stopped between its two renames."""
+    if _previous(out).exists() and not out.exists():
+        _previous(out).rename(out)
+
+
+def _previous(out: Path) -> Path:
+    return out.with_name(f"{out.name}.previous")
 
 
 def _plan_of(path: Path) -> str | None:

@@ -11,6 +11,7 @@ import json
 import pickle
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +101,7 @@ def model_hash(path: Path) -> str:
         UsageError: No such file.
         IntegrityError: Damaged, oversized, holding code, or of an unknown format.
     """
-    if _is_program(_member_names(path)):
+    if _is_program(_members(path)):
         return "sha256:" + file_sha256(path)
     content = _read(path)
     network = content["network"]
@@ -120,13 +121,19 @@ def model_hash(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read the dictionary of a model file and check its form, not its meaning."""
-    if _is_program(_member_names(path)):
+    members = _members(path)
+    if _is_program(members):
         raise UsageError(
             f"{path}: a program (TorchScript or torch.export), not a {FORMAT} file",
             fix="give --trust to run it if you know where it comes from",
         )
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as copy:
+        for name, data in members.items():
+            copy.writestr(name, data)
+    archive.seek(0)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+        content = torch.load(archive, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise IntegrityError(
             f"{path}: holds something other than tensors and plain data, perhaps code; "
@@ -157,8 +164,12 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _member_names(path: Path) -> list[str]:
-    """Return the names in a zip archive of reasonable size; refuse anything else unopened."""
+def _members(path: Path) -> dict[str, bytes]:
+    """Return the parts of a zip archive of reasonable size, their checksums compared.
+
+    torch compares no checksums and has its own idea of damaged headers, so it is given only what
+    was read and verified here.
+    """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     size = path.stat().st_size
@@ -166,39 +177,35 @@ def _member_names(path: Path) -> list[str]:
         raise IntegrityError(
             f"{path}: too large", expected=f"at most {MAX_MODEL_BYTES}", found=size
         )
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as handle:
-            start = handle.read(4)
-        if start[:1] == b"\x80" or start[:2] in (b"c_", b"(l", b"(d"):
-            raise IntegrityError(
-                f"{path}: a bare pickle, which may hold code; it was not opened", fix=_SAVE_HINT
-            )
-        damaged = start == b"PK\x03\x04"
+    content = path.read_bytes()
+    if not content.startswith(b"PK\x03\x04"):
+        pickled = content[:1] == b"\x80" or content[:2] in (b"c_", b"(l", b"(d")
         raise IntegrityError(
-            f"{path}: {'truncated or damaged' if damaged else 'not a model file'}",
+            f"{path}: {'a bare pickle, which may hold code' if pickled else 'not a model file'}; "
+            "it was not opened",
             expected=f"a {FORMAT} archive",
-            found=f"{size} bytes starting with {start!r}",
+            found=f"{size} bytes starting with {content[:4]!r}",
+            fix=_SAVE_HINT,
         )
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            unpacked = sum(member.file_size for member in members)
-            if unpacked > MAX_MODEL_BYTES or len(members) > _MAX_MEMBERS:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            listed = archive.infolist()
+            unpacked = sum(member.file_size for member in listed)
+            if unpacked > MAX_MODEL_BYTES or len(listed) > _MAX_MEMBERS:
                 raise IntegrityError(
                     f"{path}: unpacks to too much",
                     expected=f"at most {MAX_MODEL_BYTES} bytes in {_MAX_MEMBERS} members",
-                    found=f"{unpacked} bytes in {len(members)} members",
+                    found=f"{unpacked} bytes in {len(listed)} members",
                 )
-            # torch does not compare the checksums that the archive carries.
-            broken = archive.testzip()
+            members = {member.filename: archive.read(member) for member in listed}
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
-        raise IntegrityError(f"{path}: damaged archive", found=_summary(error)) from error
-    if broken is not None:
-        raise IntegrityError(f"{path}: damaged", found=f"wrong checksum of {broken}")
-    return [member.filename for member in members]
+        raise IntegrityError(f"{path}: truncated or damaged", found=_summary(error)) from error
+    if len(members) != len(listed):
+        raise IntegrityError(f"{path}: damaged, holds parts of the same name")
+    return members
 
 
-def _is_program(names: list[str]) -> bool:
+def _is_program(names: Iterable[str]) -> bool:
     """Tell whether an archive with these members is TorchScript or torch.export."""
     return any(
         # TorchScript keeps its source under code/, torch.export its graph under models/.

@@ -206,7 +206,7 @@ class NetworkPotential(nn.Module):
             return None
         modules = (network.radial, *network.filter_networks)
         weights = tuple(
-            (weight.data_ptr(), weight._version)
+            (weight.data_ptr(), _version(weight))
             for module in modules
             for weight in module.parameters()
         )
@@ -225,7 +225,7 @@ class NetworkPotential(nn.Module):
 
     def _known_types(self, bead_types: Tensor, n_beads: int) -> tuple[int, ...]:
         """Return bead types as numbers, checked; the last tensor seen is not checked again."""
-        version = bead_types._version
+        version = _version(bead_types)
         if self._checked is not None:
             tensor, checked_version, types = self._checked
             if tensor is bead_types and version == checked_version and len(types) == n_beads:
@@ -273,3 +273,8 @@ class NetworkPotential(nn.Module):
                 found=pos.dtype,
                 fix="convert the positions, or load the model with their dtype",
             )
+
+
+def _version(tensor: Tensor) -> int:
+    """Return a number that grows when a tensor changes in place; constant in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version

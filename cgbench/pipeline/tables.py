@@ -1,16 +1,12 @@
-"""Tables and summaries for the terminal."""
-
-from typing import Any
+"""Tables of results for the terminal."""
 
 from rich.table import Table
 
 from cgbench import registry
-from cgbench.evaluate import ReferenceBundle
 from cgbench.models.conformance import ConformanceReport
 from cgbench.pipeline.demo import DemoOutcome
 from cgbench.report import Cell, cell_text, number
 from cgbench.results import MetricValue, Result
-from cgbench.store import SystemStore
 
 _ARROWS = {"min": "↓", "max": "↑", "target": "→"}
 
@@ -93,35 +89,4 @@ def conformance_table(report: ConformanceReport) -> Table:
             number(item.bound),
             item.detail,
         )
-    return table
-
-
-def store_table(store: SystemStore) -> Table:
-    """Return what a store says of itself."""
-    table = Table(title=str(store.path), title_justify="left", show_header=False)
-    table.add_column("fact", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    metadata = store.metadata
-    table.add_row("fingerprint", store.fingerprint)
-    table.add_row("frames", f"{store.n_frames} ({int(store.valid.sum())} valid)")
-    table.add_row("trajectories", str(len(store.trajectory_bounds)))
-    table.add_row("beads", str(store.n_beads))
-    for key, value in metadata.model_dump(mode="json").items():
-        if key not in ("sources", "start_kind") and value is not None:
-            table.add_row(key, str(value))
-    return table
-
-
-def reference_summary(bundle: ReferenceBundle) -> dict[str, Any]:
-    """Return what a bundle says, for machines."""
-    return {"fingerprint": bundle.fingerprint, **bundle.metadata.model_dump(mode="json")}
-
-
-def reference_table(bundle: ReferenceBundle) -> Table:
-    """Return what a bundle says, for people."""
-    table = Table(title=bundle.system, title_justify="left", show_header=False)
-    table.add_column("fact", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    for key, value in reference_summary(bundle).items():
-        table.add_row(key, str(value))
     return table

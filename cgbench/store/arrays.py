@@ -33,10 +33,7 @@ def create_array(
     shard: Sequence[int] | None = None,
     separator: Literal["/", "."] = "/",
 ) -> None:
-    """Create an array with dimension names; chunks full of the fill value are written too.
-
-    A chunk that zarr leaves out cannot be told from a lost one, hence ``write_empty_chunks``.
-    """
+    """Create an array with dimension names and the codecs of this project."""
     group.create_array(
         spec.name,
         shape=tuple(shape),
@@ -48,12 +45,15 @@ def create_array(
         dimension_names=spec.dims,
         chunk_key_encoding={"name": "default", "separator": separator},
         attributes=dict(spec.attributes),
-        config={"write_empty_chunks": True},
     )
 
 
 def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
-    """Open one array afresh, as a writer of whole chunks or as a reader."""
+    """Open one array afresh, to read or to write.
+
+    Chunks full of the fill value are written too: one that zarr leaves out cannot be told from a
+    lost one.
+    """
     array = zarr.open_array(path, mode=mode, zarr_format=3)
     return array.with_config({"write_empty_chunks": True}) if mode == "r+" else array
 

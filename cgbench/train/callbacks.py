@@ -1,6 +1,10 @@
-"""What happens beside the optimisation: progress and a limit on the time."""
+"""What happens beside the optimisation: progress, a limit on the time, and Ctrl-C."""
 
+import contextlib
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
@@ -64,3 +68,22 @@ class TimeLimit(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the time used before the interruption."""
         self.used = float(state_dict["used"])
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C come out of a Lightning trainer as what it is.
+
+    Lightning turns it into ``SystemExit`` with code 1 and ignores Ctrl-C from then on.
+
+    Raises:
+        KeyboardInterrupt: The training was interrupted.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)

@@ -63,6 +63,18 @@ class ForceMatching(lightning.LightningModule):
         """Log the loss of one validation batch."""
         self._loss(batch, "val")
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Do nothing: Lightning steps a plateau schedule after the epoch's checkpoint is saved.
+
+        A run resumed from that checkpoint would miss the step.
+        """
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedule, before the checkpoint is saved."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            schedule.step(float(self.trainer.callback_metrics["val_loss"]))
+
     def configure_optimizers(self) -> Any:
         """Return Adam and the plateau schedule on the validation loss."""
         optimiser = torch.optim.AdamW(

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import signal
 import time
 import warnings
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 
 from cgbench import config as files
 from cgbench import provenance, registry
@@ -26,9 +24,10 @@ from cgbench.priors import PriorParameters, plot_priors
 from cgbench.progress import Progress, silent
 from cgbench.splits import Split, read_split
 from cgbench.store import SystemStore, find_reference, find_split, open_store
-from cgbench.train.callbacks import ReportProgress, TimeLimit
+from cgbench.train.callbacks import ReportProgress, TimeLimit, interruptible
 from cgbench.train.config import TrainingConfig
 from cgbench.train.fitting import fit_system_prior, training_weights
+from cgbench.train.logs import MetricsLog
 from cgbench.train.module import ForceMatching
 
 
@@ -119,6 +118,7 @@ def _trainer(
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     _quiet()
     logs = out / "logs"
+    logs.mkdir(exist_ok=True)
     optimiser = settings.optimiser
     best = ModelCheckpoint(
         dirpath=logs,
@@ -126,8 +126,16 @@ def _trainer(
         monitor="val_loss",
         save_top_k=1,
         enable_version_counter=False,
+        save_on_train_epoch_end=True,
     )
-    last = ModelCheckpoint(dirpath=logs, filename="last", enable_version_counter=False)
+    # At the very end of an epoch, after the module has stepped its schedule: a resumed run then
+    # goes on as the interrupted one would have.
+    last = ModelCheckpoint(
+        dirpath=logs,
+        filename="last",
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
     callbacks: list[lightning.Callback] = [
         EarlyStopping("val_loss", patience=optimiser.early_stopping_patience, check_finite=True),
         LearningRateMonitor("epoch"),
@@ -143,7 +151,7 @@ def _trainer(
         max_epochs=optimiser.maximum_epochs,
         gradient_clip_val=optimiser.gradient_clip,
         callbacks=callbacks,
-        logger=CSVLogger(out, name="", version="logs"),
+        logger=MetricsLog(logs / "metrics.csv", keep=(logs / "last.ckpt").is_file()),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -175,6 +183,7 @@ def train(
     """
     registry.system(settings.system)
     store = open_store(settings.system, home)
+    store.force_map(settings.force_map)
     split = read_split(find_split(settings.system, settings.split, home))
     bundle = read_reference(find_reference(settings.system, home))
     fingerprint = files.fingerprint(
@@ -213,21 +222,16 @@ def train(
     trainer, best = _trainer(settings, out, progress)
     checkpoint = out / "logs" / "last.ckpt"
     started = time.monotonic()
-    # Lightning ignores Ctrl-C for good after the first.
-    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         # Our own checkpoint still is a file that somebody may have exchanged: tensors only.
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=checkpoint if checkpoint.is_file() else None,
-            weights_only=True,
-        )
-    except SystemExit as error:
-        # Lightning answers Ctrl-C by leaving the process; callers of ours want to hear of it.
-        raise KeyboardInterrupt from error
+        with interruptible():
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=checkpoint if checkpoint.is_file() else None,
+                weights_only=True,
+            )
     finally:
-        signal.signal(signal.SIGINT, on_interrupt)
         seconds = state.seconds + time.monotonic() - started
         files.write_model(out / "run.json", state.model_copy(update={"seconds": seconds}))
     return _finish(settings, out, module, best, data, prior, store, split, seconds, trainer)

@@ -1,0 +1,163 @@
+"""The main job end to end: the demo, its interruption, and the verbs on what it leaves behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cgbench.cli.main import app
+from cgbench.pipeline.demo import SHIPPED, SYSTEM, DemoOutcome, run_demo
+from cgbench.results import read_result, to_frame
+
+ROWS = {
+    "demo-network",
+    SHIPPED,
+    "prior_only",
+    "md_split_half",
+    "start_frames",
+    "native_constant",
+    "ideal_chain",
+}
+RUN = "from cgbench.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "cgbench-demo"
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: Path) -> DemoOutcome:
+    return run_demo(folder, quick=True)
+
+
+def _strip(value: dict[str, object]) -> dict[str, object]:
+    return {key: value[key] for key in ("rows", "paired", "notes")}
+
+
+def test_demo_scores_every_row(outcome: DemoOutcome, folder: Path) -> None:
+    written = json.loads((folder / "demo.json").read_text())
+    assert {row["name"] for row in written["rows"]} == ROWS
+    for row in written["rows"]:
+        assert row["metrics"]["w1_tic1"]["value"] is not None
+        assert row["metrics"]["fes_rmse"]["value"] is not None
+    assert Path(written["report"]).is_file()
+    forces = {row.name: row.metrics.get("force_mse") for row in outcome.rows}
+    for name in ("demo-network", SHIPPED, "prior_only"):
+        value = forces[name]
+        assert value is not None
+        assert value.lo is not None
+        assert value.value is not None
+        assert value.lo < value.value
+    paired = {(item["metric"], item["a"]) for item in written["paired"]}
+    for metric in ("force_mse", "rg_w1", "dihedral_js"):
+        for name in ("demo-network", SHIPPED):
+            assert (metric, name) in paired
+    assert all(item["b"] == "prior_only" for item in written["paired"])
+
+
+def test_the_shipped_baseline_beats_the_prior_on_held_out_forces(outcome: DemoOutcome) -> None:
+    (found,) = [i for i in outcome.paired if i.metric == "force_mse" and i.a == SHIPPED]
+    assert found.hi < 0.0
+
+
+def test_report_says_how_far_to_trust_the_reference(outcome: DemoOutcome) -> None:
+    page = Path(outcome.report).read_text()
+    assert "The reference is not converged" in page
+    assert "md_split_half" in page
+    assert "run is too short" in page
+
+
+def test_a_finished_demo_is_not_run_again(outcome: DemoOutcome, folder: Path) -> None:
+    kept = [folder / "demo-network" / "model.pt", folder / "demo-network" / "logs" / "metrics.csv"]
+    kept += list(folder.rglob("trajectories*run.json"))
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert len(before) == 5
+    again = run_demo(folder, quick=True)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert _strip(again.model_dump()) == _strip(outcome.model_dump())
+
+
+def test_killed_while_training_and_while_simulating_it_resumes(
+    outcome: DemoOutcome, tmp_path: Path
+) -> None:
+    out = tmp_path / "cgbench-demo"
+    marks = [
+        out / "demo-network" / "run.json",
+        out / SHIPPED.replace("/", "-") / "trajectories.zarr" / SYSTEM,
+    ]
+    for mark in marks:
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, "demo", "--quick", "--out", str(out)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ.copy(),
+        )
+        limit = time.monotonic() + 240
+        while not mark.exists() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert mark.exists()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (out / "demo.json").exists()
+    resumed = run_demo(out, quick=True)
+    assert _strip(resumed.model_dump()) == _strip(outcome.model_dump())
+
+
+def test_evaluate_report_and_table_on_a_model(
+    outcome: DemoOutcome, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.pt"
+    shutil.copy(folder / "prior_only" / "model.pt", model)
+    run = tmp_path / "run"
+    arguments = ["evaluate", str(model), "--protocol", "smoke", "--out", str(run), "--json"]
+    app(arguments, standalone_mode=False)
+    printed = json.loads(capsys.readouterr().out)
+    result = read_result(run / "result.json")
+    assert printed["model"]["hash"] == result.model.hash
+    assert result.protocol is not None
+    assert result.protocol.id == "smoke"
+    (system,) = result.systems
+    assert system.status == "ok"
+    table = to_frame(result)
+    assert set(table.metric) == set(system.metrics)
+    assert table.set_index("metric").loc["rg_w1", "unit"] == "Å"
+    for name in ("model.pt", "check.json", "provenance.json", "report.html"):
+        assert (run / name).is_file()
+
+    again = tmp_path / "ensemble"
+    app(
+        ["evaluate", "--ensemble", str(run / "trajectories.zarr"), "--protocol", "smoke",
+         "--out", str(again)],
+        standalone_mode=False,
+    )  # fmt: skip
+    other = read_result(again / "result.json").systems[0]
+    # The same frames give the same numbers, wherever they come from.
+    assert other.metrics["rg_w1"] == system.metrics["rg_w1"]
+    assert other.metrics["force_mse"].status == "n/a"
+
+    page = tmp_path / "both.html"
+    app(["report", str(run), str(again), "--out", str(page)], standalone_mode=False)
+    assert page.read_text().count("rg_w1") >= 1
+
+
+def test_a_system_without_a_reference_is_missing_not_fatal(
+    outcome: DemoOutcome, folder: Path, tmp_path: Path
+) -> None:
+    model = folder / "prior_only" / "model.pt"
+    run = tmp_path / "run"
+    app(
+        ["evaluate", str(model), "--protocol", "smoke", "--out", str(run),
+         "--system", SYSTEM, "--system", "chignolin", "--home", str(tmp_path / "home")],
+        standalone_mode=False,
+    )  # fmt: skip
+    by_name = {item.system: item for item in read_result(run / "result.json").systems}
+    assert by_name[SYSTEM].status == "ok"
+    assert by_name["chignolin"].status == "missing"
+    assert "cgbench" in (by_name["chignolin"].reason or "")
