@@ -21,7 +21,7 @@ from cgbench.train.module import ForceMatching
 
 SAMPLE = "chignolin-sample"
 EPOCHS = 3
-N_TRAJECTORIES = {"train": 10, "val": 2, "test": 1}
+N_TRAJECTORIES = {"train": 6, "val": 1, "test": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def settings(**changes: Any) -> TrainingConfig:
     """A network of a few hundred weights, three epochs, one thread."""
     optimiser = {
         "learning_rate": 5e-3,
-        "batch_size": 1024,
+        "batch_size": 750,
         "maximum_epochs": EPOCHS,
         # A plateau after every epoch, so that the schedule's state matters to a resumed run.
         "patience": 0,

@@ -83,7 +83,7 @@ class KnownAnswerSettings(Frozen):
 
     n_replicas: int = 64
     length: float = 40.0
-    epochs: int = 60
+    epochs: int = 30
     batch_size: int = 64
     n_resamples: int = 20
     seed: int = 8

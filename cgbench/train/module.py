@@ -53,7 +53,7 @@ class ForceMatching(lightning.LightningModule):
             raise SimulationError(
                 f"training diverged at epoch {self.current_epoch}, batch {batch_index}",
                 expected="a finite loss",
-                found=float(loss),
+                found=float(loss.detach()),
                 fix="lower optimiser.learning_rate or set optimiser.gradient_clip; "
                 "the last good state is in logs/last.ckpt",
             )

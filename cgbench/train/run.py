@@ -109,6 +109,8 @@ def _quiet() -> None:
     """Keep Lightning's announcements off the terminal; warnings and errors still come through."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A resumed run writes where it wrote before.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists", module="lightning")
     # Lightning's own use of a deprecated torch function is no news to users of cgbench.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")
 
@@ -157,7 +159,7 @@ def _trainer(
         num_sanity_val_steps=0,
         deterministic=True,
         reload_dataloaders_every_n_epochs=1,
-        log_every_n_steps=20,
+        log_every_n_steps=1,
     )
     return trainer, best
 
