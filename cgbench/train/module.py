@@ -1,6 +1,6 @@
 """Force matching as a LightningModule."""
 
-from typing import Any
+from typing import Any, Final
 
 import lightning
 import torch
@@ -10,6 +10,9 @@ from cgbench.data import FrameBatch
 from cgbench.errors import SimulationError
 from cgbench.models import GraphNetwork
 from cgbench.train.config import OptimiserSettings
+
+#: Intervals of the filter tables: 512 give forces and gradients to about 2e-6.
+_TABLE_INTERVALS: Final = 512
 
 
 class ForceMatching(lightning.LightningModule):
@@ -29,9 +32,14 @@ class ForceMatching(lightning.LightningModule):
     def forces(self, batch: FrameBatch) -> Tensor:
         """Return the network's forces (n_frames, n_beads, 3), kcal/mol/Å, with their graph.
 
-        The network writes its forces out, so that one backward pass over them is enough.
+        The network writes its forces out, so that one backward pass over them is enough. Where a
+        batch has more pairs than a table of the filters has intervals, the table is made first:
+        half the work, with forces and gradients within 2e-6 of the exact ones.
         """
-        return self.network.energy_forces_chains(batch.bead_types, batch.pos)[1]
+        n_frames, n_beads, _ = batch.pos.shape
+        many = n_frames * n_beads * (n_beads - 1) // 2 > _TABLE_INTERVALS
+        table = self.network.table(_TABLE_INTERVALS) if many else None
+        return self.network.energy_forces_chains(batch.bead_types, batch.pos, table)[1]
 
     def _loss(self, batch: FrameBatch, part: str) -> Tensor:
         difference = self.forces(batch) - batch.forces

@@ -19,7 +19,14 @@ from cgbench.config import Frozen
 from cgbench.data import ForcesDataModule
 from cgbench.errors import IntegrityError, UsageError
 from cgbench.evaluate import ReferenceBundle, read_reference
-from cgbench.models import GraphNetwork, NetworkPotential, PotentialSpec, TrainedOn, save_model
+from cgbench.models import (
+    GraphNetwork,
+    NetworkPotential,
+    PotentialSpec,
+    TrainedOn,
+    keep_freed_memory,
+    save_model,
+)
 from cgbench.priors import PriorParameters, plot_priors
 from cgbench.progress import Progress, silent
 from cgbench.splits import Split, read_split
@@ -210,6 +217,7 @@ def train(
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     torch.manual_seed(settings.seed)
     network = GraphNetwork(settings.network)
     data = ForcesDataModule(
