@@ -135,7 +135,7 @@ def _columns(rows: Sequence[Scored]) -> list[Column]:
 
 def _row(row: Scored) -> Row:
     cells = {
-        metric: Cell(value.value, value.lo, value.hi, value.note)
+        metric: Cell(value.value, value.lo, value.hi, value.note, value.status)
         for metric, value in row.result.metrics.items()
     }
     return Row(row.name, "model" if is_model(row) else "reference row", cells)

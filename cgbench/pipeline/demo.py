@@ -138,6 +138,7 @@ def _score_model(
         report.require(name)
 
     run_stage(folder, "check", identity.hash, check, force=force)
+
     def report_steps(task: str, done: float, total: float) -> None:
         progress(f"simulate {name}{_bracket(task)}", done, total)
 

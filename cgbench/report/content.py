@@ -19,6 +19,7 @@ class Cell:
     lo: float | None
     hi: float | None
     note: str | None = None
+    status: str = "ok"
 
 
 @dataclass(frozen=True)

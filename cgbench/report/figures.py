@@ -120,6 +120,15 @@ def free_energy_maps(
         return _png(figure)
 
 
+def _support(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the range in which any curve can be seen, with a margin."""
+    drawn = [curve for curve in curves if curve.density.max() > 0.0] or list(curves)
+    seen = [curve.x[curve.density >= 2e-3 * curve.density.max()] for curve in drawn]
+    least, most = (float(edge) for edge in (min(map(np.min, seen)), max(map(np.max, seen))))
+    margin = 0.05 * (most - least) or 1.0
+    return least - margin, most + margin
+
+
 def marginals(panels: Sequence[Panel]) -> str:
     """Draw probability densities of the observables, reference in black, as SVG."""
     columns = min(3, len(panels))
@@ -146,6 +155,7 @@ def marginals(panels: Sequence[Panel]) -> str:
                     zorder=1 if curve.is_reference else 2,
                 )
                 handles.setdefault(curve.name, line)
+            axis.set_xlim(*_support(panel.curves))
             axis.set_xlabel(f"{panel.title} ({panel.unit})" if panel.unit else panel.title)
             axis.set_yticks([])
         for axis in list(axes.flat)[len(panels) :]:
