@@ -90,7 +90,7 @@ def test_protocols() -> None:
     assert [p.id for p in registry.protocols()] == ["demo", "smoke", "standard", "paper"]
     demo = registry.protocol("demo")
     assert (demo.n_replicas, demo.n_steps("chignolin-sample"), demo.steps_per_output) == (
-        32, 5000, 25,
+        32, 10000, 25,
     )  # fmt: skip
     assert registry.protocol("standard").n_steps("lambda") == 125_000
     paper = registry.protocol("paper")

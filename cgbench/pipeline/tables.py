@@ -1,5 +1,6 @@
 """Tables of results for the terminal."""
 
+from rich import box
 from rich.table import Table
 
 from cgbench import registry
@@ -26,20 +27,43 @@ def _heading(metric: str) -> str:
     return f"{metric} {_ARROWS[spec.direction]}\n{spec.unit or '–'}"
 
 
+def _two_lines(value: MetricValue | None) -> str:
+    """Return value and interval on lines of their own: five columns then fit 80 characters."""
+    if value is None or value.value is None:
+        return "n/a"
+    lines = [number(value.value)]
+    if value.lo is not None and value.hi is not None:
+        lines.append(f"{value.lo:.2g}…{value.hi:.2g}")
+    if value.status != "ok":
+        lines.append(value.status)
+    return "\n".join(lines)
+
+
 def demo_table(outcome: DemoOutcome) -> Table:
     """Return the demo's rows with the metrics that fit a terminal."""
-    table = Table(title="chignolin-sample, value [95 % interval]", title_justify="left")
-    table.add_column("row", overflow="fold", min_width=16)
+    table = Table(
+        title="chignolin-sample, value and 95 % interval",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("row", overflow="fold", max_width=18)
     for metric in _DEMO_METRICS:
         table.add_column(_heading(metric), justify="right", overflow="fold")
     for row in outcome.rows:
-        table.add_row(row.name, *(_text(row.metrics.get(metric)) for metric in _DEMO_METRICS))
+        table.add_row(row.name, *(_two_lines(row.metrics.get(metric)) for metric in _DEMO_METRICS))
     return table
 
 
 def paired_table(outcome: DemoOutcome) -> Table:
     """Return the paired differences to the prior alone."""
-    table = Table(title="paired differences, first minus second", title_justify="left")
+    table = Table(
+        title="paired differences, first minus second",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for name in ("metric", "first", "second"):
         table.add_column(name, overflow="fold")
     table.add_column("difference [95 % interval]", justify="right", no_wrap=True)
