@@ -232,7 +232,7 @@ def test_inconsistent_systems_are_refused(change: dict[str, object], message: st
     [
         (registry.MetricSpec, registry.metric("rmsd_p1"), {"primary": True}, "is ranked"),
         (registry.MetricSpec, registry.metric("rg_w1"), {"penalty": None}, "has a penalty"),
-        (registry.MetricSpec, registry.metric("rg_w1"), {"good": 1.0}, "together"),
+        (registry.MetricSpec, registry.metric("rg_w1"), {"good": None}, "together"),
         (registry.Mutant, registry.mutant("bbl-1BAL"), {"reason": None}, "needs a reason"),
         (registry.Mutant, registry.mutant("bbl-1BAL"), {"parent": "bba"}, "key must be"),
         (registry.PublishedFact, registry.published_facts()[0], {"value": None}, "needs a reason"),
