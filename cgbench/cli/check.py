@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from cgbench.cli.common import AsJson, console, print_json, progress_bars
-from cgbench.errors import ValidationError
 
 
 def check(
@@ -29,11 +28,5 @@ def check(
         print_json(report.model_dump(mode="json"))
     else:
         Console().print(conformance_table(report))
-    if not report.passed:
-        failed = [item for item in report.checks if not item.passed]
-        raise ValidationError(
-            f"{model}: not a conforming potential",
-            expected="every check passed",
-            found="; ".join(f"{item.name}: {item.detail}" for item in failed),
-        )
+    report.require(model)
     console.print("every check passed")

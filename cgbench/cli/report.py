@@ -5,18 +5,19 @@ from typing import Annotated
 
 import typer
 
-from cgbench.cli.common import AsJson, console, print_json
+from cgbench.cli.common import AsJson, Home, console, print_json
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or their result.json.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw FES maps, marginals, traces and tables of one or several results into one page."""
     from cgbench.pipeline.evaluate import report_runs
 
-    page = report_runs(runs, out)
+    page = report_runs(runs, out, home=home)
     if as_json:
         print_json({"report": str(page)})
     else:

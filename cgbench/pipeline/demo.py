@@ -24,7 +24,12 @@ from cgbench.evaluate import (
 )
 from cgbench.models import NetworkPotential, load_model, save_model
 from cgbench.pipeline.check import check_model
-from cgbench.pipeline.content import paired_rows, report_content, row_warnings
+from cgbench.pipeline.content import (
+    paired_rows,
+    reference_warnings,
+    report_content,
+    row_warnings,
+)
 from cgbench.pipeline.evaluate import CANONICAL_SPLIT, model_identity, score_simulation
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.results import ScoredRun, assemble, write_run
@@ -139,9 +144,6 @@ def _score_model(
 
     run_stage(folder, "check", identity.hash, check, force=force)
 
-    def report_steps(task: str, done: float, total: float) -> None:
-        progress(f"simulate {name}{_bracket(task)}", done, total)
-
     simulate(
         potential,
         system_input(SYSTEM),
@@ -240,7 +242,7 @@ def run_demo(
         rows=tuple(DemoRow(name=row.name, metrics=row.result.metrics) for row in rows),
         paired=tuple(item for item in paired_rows(rows) if item.b == "prior_only"),
         report=str(report),
-        notes=tuple(row_warnings(rows)),
+        notes=(*reference_warnings(bundle), *row_warnings(rows)),
         quick=quick,
         seconds=round(time.monotonic() - started, 1),
     )

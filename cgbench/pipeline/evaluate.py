@@ -4,9 +4,10 @@ import time
 from pathlib import Path
 
 import torch
+import yaml
 
 from cgbench import config, registry
-from cgbench.errors import UsageError, ValidationError
+from cgbench.errors import UsageError
 from cgbench.evaluate import (
     Ensemble,
     ForceErrors,
@@ -128,20 +129,22 @@ def evaluate_model(
     bundles, missing = _references(keys, home)
     out.mkdir(parents=True, exist_ok=True)
     config.write_atomic(out / "model.pt", path.read_bytes())
+    settings = {
+        "model": potential.spec.name,
+        "model_hash": identity.hash,
+        "systems": keys,
+        "protocol": chosen.model_dump(mode="json"),
+        "seed": seed,
+        "threads": threads,
+    }
+    config.write_atomic(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     present = list(bundles)
     if present:
 
         def check() -> None:
             report = check_model(path, present, home=home, progress=progress)
             config.write_model(out / "check.json", report)
-            if not report.passed:
-                failed = "; ".join(item.name for item in report.checks if not item.passed)
-                raise ValidationError(
-                    f"{model}: not a conforming potential",
-                    expected="every check passed",
-                    found=failed,
-                    fix=f"see {out / 'check.json'}, or run 'cgbench check'",
-                )
+            report.require(model)
 
         run_stage(out, "check", [identity.hash, present], check, force=force)
         simulate_model(

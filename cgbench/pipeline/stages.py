@@ -1,6 +1,5 @@
 """Steps of a run that are skipped when they are there already with the same fingerprint."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,11 +35,3 @@ def run_stage(
     action()
     config.write_model(record, _Stage(fingerprint=fingerprint))
     return fingerprint
-
-
-def clear(path: Path) -> None:
-    """Remove a file or folder that a step is about to make anew."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
