@@ -242,6 +242,11 @@ def _trajectory_index(source: FrameSource) -> tuple[np.ndarray[Any, Any], np.nda
     return numbers, within.astype(np.int32)
 
 
+def _raw_files(metadata: StoreMetadata) -> str:
+    """Return the names of the raw files that a store is made from, for messages."""
+    return ", ".join(file.name for file in metadata.sources)
+
+
 def _finish(
     path: Path,
     source: FrameSource,
@@ -257,7 +262,7 @@ def _finish(
             screening[reason] = screening.get(reason, 0) + number
     if n_valid == 0:
         raise ValidationError(
-            f"{path}: no frame passed screening",
+            f"{_raw_files(metadata) or path}: no frame passed screening",
             expected=f"some of {source.n_frames} frames to be sound",
             found=", ".join(f"{number} {reason}" for reason, number in screening.items()),
             fix="check units (Å, kcal/mol/Å), bead order and the raw files",
