@@ -211,6 +211,27 @@ def test_a_model_file_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_no_traceback(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    done = run(
+        "preprocess", SAMPLE, "--raw", str(raw), "--out", str(blocked / "a.zarr"), cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "blocked" in done.stderr
+
+
+def test_data_of_another_frame_interval_are_refused(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    index = raw / "trajectories.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"frame_interval_ps": 100.0}))
+    done = run("preprocess", SAMPLE, "--raw", str(raw), cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "100.0 ps" in done.stderr
+
+
 def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"name: a\nsystem: {SAMPLE}\n")

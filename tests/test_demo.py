@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cgbench.cli.main import app
+from cgbench.errors import UsageError
 from cgbench.pipeline.demo import SHIPPED, SYSTEM, DemoOutcome, run_demo
 from cgbench.results import read_result, to_frame
 
@@ -133,18 +134,38 @@ def test_evaluate_report_and_table_on_a_model(
 
     again = tmp_path / "ensemble"
     app(
-        ["evaluate", "--ensemble", str(run / "trajectories.zarr"), "--protocol", "smoke",
-         "--out", str(again)],
+        ["evaluate", "--ensemble", str(run), "--out", str(again)],
         standalone_mode=False,
-    )  # fmt: skip
-    other = read_result(again / "result.json").systems[0]
+    )
+    scored_again = read_result(again / "result.json")
+    # The file itself says which model and protocol it is of.
+    assert scored_again.model.hash == result.model.hash
+    assert scored_again.protocol == result.protocol
+    other = scored_again.systems[0]
     # The same frames give the same numbers, wherever they come from.
     assert other.metrics["rg_w1"] == system.metrics["rg_w1"]
     assert other.metrics["force_mse"].status == "n/a"
 
-    page = tmp_path / "both.html"
-    app(["report", str(run), str(again), "--out", str(page)], standalone_mode=False)
-    assert page.read_text().count("rg_w1") >= 1
+    for row in ("md_split_half", "start_frames", "native_constant", "ideal_chain"):
+        assert row in (run / "report.html").read_text()
+    page = tmp_path / "twice.html"
+    app(["report", str(run), str(run), "--out", str(page)], standalone_mode=False)
+    assert "(run 1)" in page.read_text()
+    assert "(run 2)" in page.read_text()
+
+
+def test_a_refused_run_leaves_the_earlier_result_alone(
+    outcome: DemoOutcome, folder: Path, tmp_path: Path
+) -> None:
+    model = str(folder / "prior_only" / "model.pt")
+    run = tmp_path / "run"
+    arguments = ["evaluate", model, "--protocol", "smoke", "--out", str(run)]
+    app(arguments, standalone_mode=False)
+    kept = [path for path in run.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in kept}
+    with pytest.raises(UsageError, match="another"):
+        app([*arguments, "--seed", "2"], standalone_mode=False)
+    assert {path: path.read_bytes() for path in kept} == before
 
 
 def test_a_system_without_a_reference_is_missing_not_fatal(

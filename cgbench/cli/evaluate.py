@@ -19,7 +19,12 @@ def evaluate(
     system: Annotated[
         list[str] | None, typer.Option("--system", help="Systems (default: those trained on).")
     ] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="Protocol id.")] = "standard",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol", help="Protocol id (default: standard; for --ensemble what the file says)."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of replicas and resamples.")] = 1,
     threads: Annotated[int | None, typer.Option("--threads", help="Torch threads.")] = None,
@@ -36,13 +41,13 @@ def evaluate(
 
     if (model is None) == (ensemble is None):
         raise UsageError("give either a MODEL or --ensemble DIR, not both and not neither")
-    folder = out or default_run_folder(model or str(ensemble), protocol)
+    folder = out or default_run_folder(model or str(ensemble), protocol or "standard")
     with progress_bars() as progress:
         if model is not None:
             result = evaluate_model(
                 model,
                 system or None,
-                protocol=protocol,
+                protocol=protocol or "standard",
                 out=folder,
                 seed=seed,
                 threads=threads,

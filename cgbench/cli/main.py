@@ -17,7 +17,7 @@ from cgbench.cli import (
     splits,
     train,
 )
-from cgbench.errors import CgbenchError
+from cgbench.errors import CgbenchError, UsageError
 from cgbench.version import __version__
 
 app = typer.Typer(
@@ -67,6 +67,16 @@ def main() -> None:
             f"error: {error.message}", style="bold red", markup=False, soft_wrap=True
         )
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a folder that may not be written: a fact about the machine, not a bug.
+        if error.filename is None and error.errno is None:
+            raise
+        Console(stderr=True, highlight=False).print(
+            f"error: {error.filename or 'file system'}: {error.strerror or error}\n"
+            "  to do:    check the path, its permissions and the free space",
+            style="bold red", markup=False, soft_wrap=True,
+        )  # fmt: skip
+        sys.exit(UsageError.exit_code)
     except KeyboardInterrupt:
         Console(stderr=True).print(
             "interrupted: finished steps are kept; run the same command to continue", style="yellow"

@@ -81,7 +81,9 @@ def metric_values(
             )
             continue
         void = gate_status == "failed" and metric in COMPARED
-        found = None if single else bounded(metric, interval(value, values[1:]))
+        # A population that no frame has is zero in every resample too: that is no interval.
+        unseen = metric == "native_population" and not np.any(values)
+        found = None if single or unseen else bounded(metric, interval(value, values[1:]))
         result[metric] = MetricValue(
             value=value,
             lo=None if found is None else found[0],
@@ -93,6 +95,8 @@ def metric_values(
             if void
             else "no interval: a single trajectory cannot be resampled"
             if single
+            else "no interval: no frame is in the native basin"
+            if unseen
             else None,
         )
     return result

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -138,7 +139,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise IntegrityError(
             f"{path}: holds something other than tensors and plain data, perhaps code; "
             "nothing of it was executed",
-            found=_summary(error),
+            found=_refused(error),
             fix=_SAVE_HINT,
         ) from error
     # torch reports damage in many ways; whatever it was, the file cannot be read.
@@ -286,6 +287,12 @@ def _check_finite(path: Path, state: dict[str, Tensor]) -> None:
                 found=f"{int((~torch.isfinite(tensor)).sum())} of {tensor.numel()}",
                 fix="the training diverged: take an earlier checkpoint",
             )
+
+
+def _refused(error: Exception) -> str:
+    """Name what an unpickler refused; torch's own text tells readers how to run it all the same."""
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"a reference to {named.group(1)}" if named else "an object that is not plain data"
 
 
 def _summary(error: Exception) -> str:

@@ -15,12 +15,8 @@ from cgbench.evaluate import (
     ReferenceBundle,
     ReferenceStatistics,
     Scored,
-    ideal_chain,
-    md_split_half,
-    native_constant,
     read_reference,
     reference_statistics,
-    start_frames,
 )
 from cgbench.models import NetworkPotential, load_model, save_model
 from cgbench.pipeline.check import check_model
@@ -30,7 +26,12 @@ from cgbench.pipeline.content import (
     report_content,
     row_warnings,
 )
-from cgbench.pipeline.evaluate import CANONICAL_SPLIT, model_identity, score_simulation
+from cgbench.pipeline.evaluate import (
+    CANONICAL_SPLIT,
+    model_identity,
+    reference_rows,
+    score_simulation,
+)
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.results import ScoredRun, assemble, write_run
 from cgbench.pipeline.simulate import system_input
@@ -48,6 +49,8 @@ from cgbench.train import TrainingConfig, prior_only, train
 SYSTEM = "chignolin-sample"
 SHIPPED = "torchmd-gn/chignolin-sample"
 SEED = 1
+#: The demo shows the embedded sample, whatever the user's data home holds.
+HOME = config.assets_home()
 
 #: Replicas, steps and epochs of ``--quick``: it runs every line of the demo, and no more.
 _QUICK_LENGTH = 2.0
@@ -90,7 +93,7 @@ def _protocol(quick: bool) -> Protocol:
 
 
 def _verify_sample() -> None:
-    path = open_store(SYSTEM).path
+    path = open_store(SYSTEM, HOME).path
     problems = verify_store(path).problems
     if problems:
         raise IntegrityError(
@@ -103,19 +106,21 @@ def _verify_sample() -> None:
 def _models(out: Path, quick: bool, force: bool, progress: Progress) -> dict[str, Path]:
     """Train the demo's network, save the prior alone, and find the shipped baseline."""
     folder = out / "demo-network"
-    outcome = train(_training(quick), folder, resume=True, force=force, progress=progress)
+    outcome = train(
+        _training(quick), folder, home=HOME, resume=True, force=force, progress=progress
+    )
     alone = out / "prior_only" / "model.pt"
 
     def save_prior() -> None:
         prior = config.read_model(PriorParameters, folder / "prior.json")
-        split = read_split(find_split(SYSTEM, CANONICAL_SPLIT))
+        split = read_split(find_split(SYSTEM, CANONICAL_SPLIT, HOME))
         alone.parent.mkdir(parents=True, exist_ok=True)
-        save_model(alone, prior_only(prior, SYSTEM, open_store(SYSTEM), split, "MIT"))
+        save_model(alone, prior_only(prior, SYSTEM, open_store(SYSTEM, HOME), split, "MIT"))
 
     run_stage(out, "prior-only", outcome.fingerprint, save_prior, force=force)
     return {
         "demo-network": folder / "model.pt",
-        SHIPPED: find_model(SHIPPED),
+        SHIPPED: find_model(SHIPPED, HOME),
         "prior_only": alone,
     }
 
@@ -138,7 +143,7 @@ def _score_model(
     folder.mkdir(parents=True, exist_ok=True)
 
     def check() -> None:
-        report = check_model(path, [SYSTEM], progress=progress)
+        report = check_model(path, [SYSTEM], home=HOME, progress=progress)
         config.write_model(folder / "check.json", report)
         report.require(name)
 
@@ -146,11 +151,12 @@ def _score_model(
 
     simulate(
         potential,
-        system_input(SYSTEM),
+        system_input(SYSTEM, HOME),
         protocol,
         seed=SEED,
         out=folder / "trajectories.zarr",
         force=force,
+        model_hash=identity.hash,
         progress=lambda task, done, total: progress(
             f"simulate {name}{_bracket(task)}", done, total
         ),
@@ -160,7 +166,7 @@ def _score_model(
         bundle,
         protocol,
         name=name,
-        errors=force_errors(potential, SYSTEM, progress=progress),
+        errors=force_errors(potential, SYSTEM, home=HOME, progress=progress),
         seed=SEED,
         reference=statistics,
         progress=progress,
@@ -190,7 +196,7 @@ def _result(
         [],
         bundles={SYSTEM: bundle},
         protocol=protocol,
-        splits={SYSTEM: read_split(find_split(SYSTEM, CANONICAL_SPLIT))} if forces else {},
+        splits={SYSTEM: read_split(find_split(SYSTEM, CANONICAL_SPLIT, HOME))} if forces else {},
         seeds={"simulation": SEED, "resampling": SEED},
         wall_time=seconds,
     )
@@ -208,7 +214,7 @@ def run_demo(
     progress("verify the sample", 0, 1)
     _verify_sample()
     progress("verify the sample", 1, 1)
-    bundle = read_reference(find_reference(SYSTEM))
+    bundle = read_reference(find_reference(SYSTEM, HOME))
     protocol = _protocol(quick)
     n_resamples = _QUICK_RESAMPLES if quick else None
     torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -221,14 +227,7 @@ def run_demo(
     ]
     n_frames = protocol.n_replicas * protocol.n_frames(SYSTEM)
     rows = [run.scored[SYSTEM] for run in runs]
-    rows += [
-        md_split_half(
-            bundle, seed=SEED, reference=statistics, n_frames=n_frames, progress=progress
-        ),
-        start_frames(bundle, seed=SEED, reference=statistics, progress=progress),
-        native_constant(bundle, seed=SEED, reference=statistics, progress=progress),
-        ideal_chain(bundle, seed=SEED, reference=statistics, progress=progress),
-    ]
+    rows += reference_rows(statistics, n_frames, progress)
     report = write_report(
         report_content(
             title="cgbench demo: chignolin",

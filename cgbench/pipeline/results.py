@@ -1,7 +1,7 @@
 """Assembles scored rows into the one result file of a run, and reads runs back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cgbench import config, provenance, registry
@@ -28,6 +28,14 @@ class ScoredRun:
 
     result: Result
     scored: Mapping[str, Scored]
+
+    def renamed(self, name: str) -> "ScoredRun":
+        """Return the run under another name, to tell two runs of one model apart."""
+        model = self.result.model.model_copy(update={"name": name})
+        return ScoredRun(
+            self.result.model_copy(update={"model": model}),
+            {key: replace(row, name=name) for key, row in self.scored.items()},
+        )
 
 
 def assemble(

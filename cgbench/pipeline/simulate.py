@@ -7,12 +7,12 @@ import torch
 
 from cgbench import registry
 from cgbench.evaluate import read_reference
-from cgbench.models import load
+from cgbench.models import load, model_hash
 from cgbench.pipeline.check import systems_of
 from cgbench.progress import Progress, silent
 from cgbench.simulation import SimulationOutcome, SystemInput, export_xtc
 from cgbench.simulation import simulate as run
-from cgbench.store import find_reference
+from cgbench.store import find_model, find_reference
 
 
 def default_run_folder(model: str, protocol: str) -> Path:
@@ -56,7 +56,8 @@ def simulate_model(
         UsageError: Model, system, reference or protocol is not there, or the folder holds another
             simulation.
     """
-    potential = load(model, home)
+    path = find_model(str(model), home)
+    potential = load(path, home)
     chosen = registry.protocol(protocol)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -70,6 +71,7 @@ def simulate_model(
             seed=seed,
             out=target,
             force=force,
+            model_hash=model_hash(path),
             progress=progress,
         )
         if xtc:
