@@ -20,16 +20,6 @@ from cgbench.store import Manifest
 _COORDINATES: Final = "_ca_coords.npy"
 _SLICE: Final = "slice"
 
-#: What raw data are, where their own files do not say. Part of a store's metadata.
-DESCRIPTIONS: Final = {
-    "chignolin-sample": (
-        "All-atom molecular dynamics of CLN025 made for this project: OpenMM 8.6.1, Amber "
-        "ff99SB-ILDN with OBC implicit solvent, 350 K, Langevin middle integrator with friction "
-        "0.1/ps and 4 fs steps; 105 adaptively started trajectories of 0.5 ns, so starting frames "
-        "are not Boltzmann distributed."
-    )
-}
-
 
 def preprocess_folder(
     system: System,
@@ -74,6 +64,8 @@ def preprocess_folder(
         )
     index = raw / "trajectories.json"
     known = index.is_file()
+    told = read_data(index) if known else None
+    _check_interval(index, told, system)
     source = NpySource(
         coordinates,
         {name: found[name] for name in chosen},
@@ -84,8 +76,8 @@ def preprocess_folder(
         system,
         source,
         out,
-        start_kind=_start_kinds(index, read_data(index), source) if known else None,
-        description=DESCRIPTIONS.get(system.key),
+        start_kind=_start_kinds(index, told, source),
+        description=system.description,
         workers=workers,
         progress=progress,
     )
@@ -103,6 +95,17 @@ def _coordinates_file(raw: Path, system: System) -> Path:
             found=", ".join(path.name for path in found[:5]) or "none",
         )
     return found[0]
+
+
+def _check_interval(index: Path, data: Any, system: System) -> None:
+    stated = data.get("frame_interval_ps") if isinstance(data, dict) else None
+    if stated is not None and system.frame_interval is not None and stated != system.frame_interval:
+        raise ValidationError(
+            f"{index}: not the frame interval of {system.key}",
+            expected=f"{system.frame_interval:g} ps",
+            found=f"{stated} ps",
+            fix="name the system that these data are of",
+        )
 
 
 def _force_name(stem: str, force_map: str) -> str:
