@@ -103,12 +103,11 @@ def row_warnings(rows: Sequence[Scored]) -> list[str]:
     return found
 
 
-def verdicts(rows: Sequence[Scored]) -> list[str]:
-    """Say in which metrics each model differs from the prior alone."""
+def verdicts(rows: Sequence[Scored], differences: Sequence[PairedDifference]) -> list[str]:
+    """Say in which metrics each model differs from the prior alone, given the paired rows."""
     found = []
-    differences = [item for item in paired_rows(rows) if item.b == "prior_only"]
     for row in (row for row in rows if is_model(row)):
-        own = [item for item in differences if item.a == row.name]
+        own = [item for item in differences if item.a == row.name and item.b == "prior_only"]
         minimised = [item for item in own if registry.metric(item.metric).direction == "min"]
         better = [item.metric for item in minimised if item.hi < 0]
         worse = [item.metric for item in minimised if item.lo > 0]
@@ -179,6 +178,7 @@ def system_section(
 ) -> SystemSection:
     """Return the section of one system: its rows against its reference."""
     entry = registry.system(bundle.system)
+    differences = paired_rows(rows)
     surfaces = [
         (row.name, row.display.fes_model, row.display) for row in rows if row.display is not None
     ]
@@ -190,7 +190,7 @@ def system_section(
     return SystemSection(
         system=bundle.system,
         title=f"{entry.name} ({bundle.system})",
-        verdicts=verdicts(rows),
+        verdicts=verdicts(rows, differences),
         warnings=[*reference_warnings(bundle), *row_warnings(rows), *missing],
         facts={
             "sequence": bundle.sequence,
@@ -222,7 +222,7 @@ def system_section(
         macrostates=_macrostates(rows),
         differences=[
             Difference(item.metric, item.a, item.b, item.diff, item.lo, item.hi)
-            for item in paired_rows(rows)
+            for item in differences
         ],
     )
 

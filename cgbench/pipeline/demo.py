@@ -1,6 +1,5 @@
 """The demo: every arrow of the suite on the embedded sample, resumable, in minutes."""
 
-import json
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -245,6 +244,5 @@ def run_demo(
         quick=quick,
         seconds=round(time.monotonic() - started, 1),
     )
-    text = json.dumps(outcome.model_dump(mode="json"), indent=2, allow_nan=False)
-    config.write_atomic(out / "demo.json", text + "\n")
+    config.write_model(out / "demo.json", outcome)
     return outcome
