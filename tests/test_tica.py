@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgbench.errors import ValidationError
+from cgbench.evaluate import tica
 from cgbench.evaluate.tica import TicaModel, fit_tica, implied_timescales, lagged_moments
 
 
@@ -258,3 +259,30 @@ def test_timescales_exist_only_for_eigenvalues_between_zero_and_one():
     found = implied_timescales(np.array([np.exp(-0.5), 1.0, 0.0, -0.2, 1.1]), 2.0)
     assert found[0] == pytest.approx(4.0)
     assert np.isnan(found[1:]).all()
+
+
+def test_single_precision_products_agree_with_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Distances of a moving chain: a mean much larger than the motion, many near-dependent features.
+    generator = np.random.default_rng(5)
+    slow = np.cumsum(generator.standard_normal((8, 500, 12, 3)), axis=1) * 0.1
+    chain = np.arange(12)[:, None] * np.array([3.8, 0.0, 0.0]) + slow
+    rows, columns = np.triu_indices(12, 1)
+    distances = np.linalg.norm(chain[:, :, rows] - chain[:, :, columns], axis=-1)
+    double = fit_tica(list(distances), 10, 3, 1e-6)
+    monkeypatch.setattr(tica, "SINGLE_PRECISION_FEATURES", 10)
+    single = fit_tica(list(distances.astype(np.float32)), 10, 3, 1e-6, chunk_frames=77)
+    assert single.rank == double.rank
+    np.testing.assert_allclose(single.eigenvalues, double.eigenvalues, atol=1e-5)
+    np.testing.assert_allclose(single.mean, double.mean, rtol=1e-6)
+
+
+def test_rows_wait_for_a_full_block_without_being_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(6)
+    trajectories = [generator.standard_normal((n, 3)) for n in (5, 900, 2, 64, 131)]
+    whole = lagged_moments(trajectories, 3)
+    monkeypatch.setattr(tica, "_CHUNK_BYTES", 64 * 3 * 8)
+    pieces = lagged_moments(trajectories, 3)
+    assert pieces.n_pairs == whole.n_pairs == sum(max(0, len(t) - 3) for t in trajectories)
+    np.testing.assert_allclose(pieces.sums, whole.sums, rtol=1e-12)
+    np.testing.assert_allclose(pieces.differences, whole.differences, rtol=1e-12)
+    np.testing.assert_allclose(pieces.total, whole.total, rtol=1e-10, atol=1e-9)
