@@ -80,7 +80,7 @@ def read_data(path: Path) -> Any:
         return parse_yaml(text, path)
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: cannot be parsed", found=error) from error
 
 
@@ -92,7 +92,7 @@ def parse_yaml(text: str, origin: object) -> Any:
     """
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{origin}: cannot be parsed", found=error) from error
 
 

@@ -27,11 +27,12 @@ class CgbenchError(Exception):
         self.expected = expected
         self.found = found
         self.fix = fix
+        #: The whole message, one fact a line. An attribute of the object, not of its class: torch
+        #: raises errors of loader workers again by ``type(message=…)`` where the class has one.
+        self.message = self._text()
         super().__init__(self.message)
 
-    @property
-    def message(self) -> str:
-        """The whole message, one fact a line."""
+    def _text(self) -> str:
         lines = [self.what]
         if self.expected is not None:
             lines.append(f"  expected: {self.expected}")

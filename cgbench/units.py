@@ -14,6 +14,9 @@ BOLTZMANN: Final[float] = 8.31446261815324 / 4184.0
 #: a mass in amu, times this, is an acceleration in Å/ps².
 KCAL_PER_MOL: Final[float] = 418.4
 
+#: The thermochemical calorie, exactly.
+KILOJOULE_PER_KILOCALORIE: Final[float] = 4.184
+
 #: mdtraj and xtc files use nanometres.
 ANGSTROM_PER_NANOMETRE: Final[float] = 10.0
 

@@ -11,6 +11,10 @@ hypothesis.settings.register_profile("default-cgbench", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default-cgbench")
 
+# The servers of the tests are on this machine; a proxy that a machine is set up with is not.
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1,localhost"]))
+
 
 def _require(condition: bool, reason: str) -> None:
     if condition:

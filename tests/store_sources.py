@@ -3,11 +3,21 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
-from cgbench.store import FrameBlock, Layout, StoreMetadata, shards, write_store, writer
+from cgbench.store import (
+    FrameBlock,
+    Layout,
+    StoreMetadata,
+    manifest,
+    shard_file,
+    shards,
+    write_store,
+    writer,
+)
 
 SEQUENCE = "YYDPETGTWY"
 LAYOUT = Layout(chunk=8, chunks_per_shard=2)
@@ -85,6 +95,38 @@ def metadata_of(source, **changes):
     return StoreMetadata.model_validate(values | changes)
 
 
+class CountingSource(ArraySource):
+    """Frames from memory that note every read in a file, and do what a test asks for."""
+
+    def __init__(self, source, log, *, kill_at=None, slow=0.0):
+        super().__init__(
+            source.coordinates,
+            source.forces,
+            source.trajectory_lengths,
+            valid=source.valid,
+            counts=source.counts,
+            bead_types=source.bead_types,
+        )
+        self.log = log
+        self.kill_at = kill_at
+        self.slow = slow
+
+    def read(self, start, stop):
+        with self.log.open("a") as handle:
+            handle.write(f"{start}\n")
+        time.sleep(self.slow)
+        marker = self.log.with_suffix(".killed")
+        if start == self.kill_at and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(start, stop)
+
+    @property
+    def reads(self):
+        """First frames of what was read, in order."""
+        return [int(line) for line in self.log.read_text().split()] if self.log.exists() else []
+
+
 def write(path, source=None, *, workers=1, layout=LAYOUT, **changes):
     source = source or random_source()
     return write_store(path, source, metadata_of(source, **changes), workers=workers, layout=layout)
@@ -116,11 +158,16 @@ def main(path, moment):
         source.read = _die_after(source.read, 3)
     elif moment == "between two arrays of the second shard":
         # A shard has six arrays; the frames before are those of the first shard.
-        writer.write_shard = _die_after(writer.write_shard, 8)
+        shards.write_shard = _die_after(shards.write_shard, 8)
     elif moment == "within the write of an array":
-        shards.flush_to_disk = _die_after(shards.flush_to_disk, 9)
+        # The journal's first line, six arrays, its second line, and then three arrays.
+        shard_file.os.fsync = _die_after(os.fsync, 11)
+    elif moment == "between file and name":
+        shard_file.ShardFile.holds = _die_after(shard_file.ShardFile.holds, 9)
     elif moment == "before the journal":
-        writer.write_shard = _die_after(writer.write_shard, 12)
+        shards.write_shard = _die_after(shards.write_shard, 12)
+    elif moment == "after the journal's line":
+        manifest.Journal.append = _die_after(manifest.Journal.append, 2)
     elif moment == "creating the arrays":
         writer.create_array = _die_after(writer.create_array, 2)
     elif moment == "before the manifest":
@@ -128,6 +175,8 @@ def main(path, moment):
     elif moment == "after the manifest":
         written = writer.write_atomic
         writer.write_atomic = _die_after(written, 1)
+    elif moment.startswith("write "):
+        shard_file.os.write = _die_after(os.write, int(moment.split()[1]))
     write(path, source)
 
 

@@ -91,6 +91,44 @@ def test_a_resumed_run_sees_the_same_frames(
     assert torch.equal(second.scale, straight.scale)
 
 
+class StopAt(lightning.Callback):
+    """Saves a checkpoint after some steps and stops there, as a job that runs out of time does."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step = step
+        self.path = path
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("mode", ["memory", "stream"])
+@pytest.mark.parametrize("step", [1, 13, 14, 20, 28])
+@pytest.mark.parametrize("reload", [0, 1])
+def test_a_run_resumed_within_an_epoch_sees_the_rest_of_it(
+    store: SystemStore, tmp_path: Path, mode: Any, step: int, reload: int
+) -> None:
+    def module() -> ForcesDataModule:
+        split = make_block_split(store, RULE)
+        return ForcesDataModule(store, split, batch_size=300, seed=4, mode=mode)
+
+    arguments = {"reload_dataloaders_every_n_epochs": reload}
+    straight, first, second = Recorder(), Recorder(), Recorder()
+    trainer(3, **arguments).fit(straight, datamodule=module())
+    assert len(module().train_dataloader()) == 14
+    path = tmp_path / "last.ckpt"
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer(3, callbacks=[StopAt(step, path)], **arguments).fit(first, datamodule=module())
+    trainer(3, **arguments).fit(second, datamodule=module(), ckpt_path=path, weights_only=True)
+    joined = {
+        epoch: [*first.seen.get(epoch, []), *second.seen.get(epoch, [])] for epoch in range(3)
+    }
+    assert joined == straight.seen
+    assert torch.equal(second.scale, straight.scale)
+
+
 def test_resuming_on_other_data_is_refused(store: SystemStore, data: ForcesDataModule) -> None:
     state = data.state_dict()
     data.load_state_dict(state)

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from store_sources import write
 
+import cgbench
 from cgbench.config import assets_home
 from cgbench.errors import IntegrityError, UsageError
 from cgbench.store import (
+    Cache,
     find_model,
     find_native,
     find_reference,
@@ -103,3 +105,34 @@ def test_an_unfinished_store_says_what_is_missing(tmp_path):
     (folder / "manifest.json").unlink()
     with pytest.raises(IntegrityError, match="not finished"):
         open_store("chignolin", tmp_path)
+
+
+def test_addresses_are_not_looked_for_here(tmp_path, monkeypatch):
+    """A name is a name: nothing that looks like one is asked of a server, and the reverse."""
+    asked = []
+
+    def remote(url, storage_options, cache):
+        asked.append((url, storage_options, cache))
+        raise UsageError("stop")
+
+    monkeypatch.setattr("cgbench.store.reader.RemoteFolder", remote)
+    for url in ("https://example.org/a.zarr", "http://h/a.zarr", "s3://bucket/a.zarr", "ftp://x"):
+        with pytest.raises(UsageError, match="stop"):
+            open_store(url, tmp_path)
+    assert [url for url, *_ in asked][2] == "s3://bucket/a.zarr"
+    asked.clear()
+    with pytest.raises(UsageError, match="stop"):
+        cgbench.open("s3://b/a.zarr", tmp_path, cache=True, storage_options={"anon": True})
+    assert asked == [("s3://b/a.zarr", {"anon": True}, Cache(folder=tmp_path / "cache"))]
+    asked.clear()
+    for name in ("chignolin", "https:/example.org/a.zarr", "example.org/a.zarr"):
+        with pytest.raises(UsageError):
+            open_store(name, tmp_path)
+    assert asked == []
+
+
+def test_opening_gives_the_labelled_data_by_name_and_path(tmp_path):
+    by_name = cgbench.open("chignolin-sample", tmp_path)
+    by_path = cgbench.open(assets_home() / "store" / "chignolin-sample.zarr")
+    assert by_name.attrs == by_path.attrs
+    assert by_name.sizes["bead"] == 10

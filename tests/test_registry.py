@@ -22,13 +22,16 @@ METRIC_IDS = [
 ]  # fmt: skip
 
 
-def test_twelve_proteins_in_order_of_size_and_one_sample() -> None:
+def test_twelve_proteins_in_order_of_size_and_the_samples() -> None:
     assert [s.key for s in PUBLISHED] == [
         "chignolin", "trpcage", "bba", "wwdomain", "villin", "ntl9",
         "bbl", "proteinb", "homeodomain", "proteing", "a3d", "lambda",
     ]  # fmt: skip
     assert [s.n_beads for s in PUBLISHED] == [10, 20, 28, 34, 35, 39, 47, 47, 54, 56, 73, 80]
-    assert [s.key for s in registry.systems() if s.embedded] == ["chignolin-sample"]
+    assert [s.key for s in registry.systems() if s.embedded] == [
+        "chignolin-sample",
+        "chignolin-sample-v2",
+    ]
 
 
 def test_the_sample_has_its_own_constants() -> None:

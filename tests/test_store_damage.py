@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from fault_server import FaultServer
 from store_sources import write
 
 from cgbench.errors import IntegrityError
 from cgbench.store import open_store, verify_store
+from cgbench.store.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +131,34 @@ def test_a_folder_that_is_no_store(tmp_path):
     with pytest.raises(IntegrityError, match="neither a manifest nor a journal"):
         open_store(tmp_path / "empty.zarr")
     assert verify_store(tmp_path / "nothing.zarr").problems[0].endswith("no such store")
+
+
+def _shard(data, **changes):
+    data["shards"][1] = data["shards"][1] | changes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["shards"].pop(),
+        lambda data: data["shards"].pop(1),
+        lambda data: data["shards"].insert(1, data["shards"][1]),
+        lambda data: _shard(data, array="../../elsewhere"),
+        lambda data: _shard(data, file="coordinates/c/7/0/0"),
+        lambda data: _shard(data, stop=10**15),
+        lambda data: _shard(data, start=5),
+        lambda data: data["arrays"][1].update(shape=[10**15, 10, 3]),
+    ],
+)
+def test_manifests_whose_shards_are_not_those_of_the_arrays(tmp_path, change):
+    write(tmp_path / "toy.zarr")
+    place = tmp_path / "toy.zarr/manifest.json"
+    data = json.loads(place.read_text())
+    change(data)
+    # The one who changes it can make the fingerprint fit.
+    data["fingerprint"] = Manifest.model_validate(data).content_fingerprint()
+    place.write_text(json.dumps(data))
+    with pytest.raises(IntegrityError, match="damaged"):
+        open_store(tmp_path / "toy.zarr")
+    with FaultServer(tmp_path) as server, pytest.raises(IntegrityError, match="damaged"):
+        open_store(f"{server.url}/toy.zarr")

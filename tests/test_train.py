@@ -103,10 +103,10 @@ class StopAfter(lightning.Callback):
 
 
 @pytest.fixture
-def interrupted(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, int], None]:
+def interrupted(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Returns a function that runs training until a batch of an epoch and stops it there."""
 
-    def run(out: Path, epoch: int, batch: int) -> None:
+    def run(out: Path, epoch: int, batch: int, **options: Any) -> None:
         original = lightning.Trainer.__init__
 
         def init(self: lightning.Trainer, *args: Any, **options: Any) -> None:
@@ -119,7 +119,7 @@ def interrupted(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, 
         with monkeypatch.context() as patch:
             patch.setattr(lightning.Trainer, "__init__", init)
             with pytest.raises(KeyboardInterrupt):
-                train(settings(), out, home=home)
+                train(settings(), out, home=home, **options)
         assert not (out / "model.pt").exists()
 
     return run
@@ -201,6 +201,56 @@ def test_resumed_run_is_bitwise_the_uninterrupted_one(
     column, number = header.split(",").index("val_loss"), header.split(",").index("epoch")
     logged = {row.split(",")[number] for row in rows if row.split(",")[column]}
     assert logged == {str(index) for index in range(EPOCHS)}
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (2, 3)])
+def test_checkpoints_within_an_epoch(
+    epoch: int,
+    batch: int,
+    finished: Path,
+    home: Path,
+    tmp_path: Path,
+    interrupted: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With one after every batch, a resumed run repeats none and ends at the same weights."""
+    out = tmp_path / "run"
+    interrupted(out, epoch, batch, checkpoint_minutes=1e-9)
+    state = torch.load(out / "logs/last.ckpt", weights_only=True)
+    whole = 4  # batches of 3,000 frames
+    assert (state["epoch"], state["global_step"]) == (epoch, epoch * whole + batch)
+    steps = []
+    original = ForceMatching.training_step
+
+    def step(self: ForceMatching, frames: FrameBatch, index: int) -> torch.Tensor:
+        steps.append(index)
+        return original(self, frames, index)
+
+    monkeypatch.setattr(ForceMatching, "training_step", step)
+    outcome = train(settings(), out, home=home, resume=True, checkpoint_minutes=1e-9)
+    assert len(steps) == (EPOCHS - epoch) * whole - batch
+    assert same(weights(out), weights(finished))
+    expected = config.read_model(TrainingOutcome, finished / "training.json")
+    assert outcome.validation_loss == expected.validation_loss
+
+
+def test_no_checkpoint_after_the_last_batch_of_an_epoch(
+    home: Path, tmp_path: Path, interrupted: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run resumed there would pass over the validation of the epoch."""
+    saved: list[tuple[int, bool]] = []
+    original = lightning.Trainer.save_checkpoint
+
+    def save(self: lightning.Trainer, *args: Any, **options: Any) -> None:
+        saved.append((self.global_step, "val_loss" in self.callback_metrics))
+        original(self, *args, **options)
+
+    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", save)
+    interrupted(tmp_path / "run", 1, 0, checkpoint_minutes=1e-9)
+    assert [step for step, validated in saved if not validated] == [1, 2, 3]
+    assert {step for step, validated in saved if validated} == {4}
+    with pytest.raises(UsageError, match="checkpoint_minutes"):
+        train(settings(), tmp_path / "other", home=home, checkpoint_minutes=0.0)
 
 
 def test_unfinished_run_is_not_continued_unasked(

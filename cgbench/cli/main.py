@@ -7,8 +7,11 @@ from rich.console import Console
 
 from cgbench.cli import (
     check,
+    datasets,
     demo,
+    download,
     evaluate,
+    generate,
     info,
     preprocess,
     reference,
@@ -48,6 +51,8 @@ def _options(
 
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
+app.command("download")(download.download)
+app.command("generate")(generate.generate)
 app.command("preprocess")(preprocess.preprocess)
 app.command("train")(train.train)
 app.command("check")(check.check)
@@ -56,6 +61,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.add_typer(reference.app, name="reference")
 app.add_typer(splits.app, name="splits")
+app.add_typer(datasets.app, name="datasets")
 
 
 def main() -> None:

@@ -19,15 +19,14 @@ def make(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Make a split from the registry's rule and write it as JSON."""
-    from cgbench import registry
+    """Make a split by the rule of the registry or recipe and write it as JSON."""
     from cgbench.config import data_home
-    from cgbench.splits import make_split, write_split
+    from cgbench.splits import make_split, split_settings, write_split
     from cgbench.store import open_store
 
-    entry = registry.system(system)
-    made = make_split(split, open_store(system, home), entry.split)
-    target = out or data_home(home) / "splits" / entry.key / f"{split}.json"
+    store = open_store(system, home)
+    made = make_split(split, store, split_settings(store, home))
+    target = out or data_home(home) / "splits" / store.metadata.system / f"{split}.json"
     write_split(target, made)
     console.print(f"split: {target}", soft_wrap=True)
 

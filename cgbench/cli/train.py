@@ -18,6 +18,9 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     force: Force = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option("--checkpoint-minutes", help="Between checkpoints within an epoch.")
+    ] = 10.0,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -28,7 +31,15 @@ def train(
     settings = read_config(config, override)
     folder = out or Path("cgbench-runs") / settings.name
     with progress_bars() as progress:
-        outcome = run(settings, folder, home=home, resume=resume, force=force, progress=progress)
+        outcome = run(
+            settings,
+            folder,
+            home=home,
+            resume=resume,
+            force=force,
+            checkpoint_minutes=checkpoint_minutes,
+            progress=progress,
+        )
     if as_json:
         print_json(outcome.model_dump(mode="json") | {"model": str(folder / "model.pt")})
         return

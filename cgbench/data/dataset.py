@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch_geometric.data import Data, Dataset
 
 from cgbench import registry
 from cgbench.data.frames import FrameTensors
+from cgbench.data.reading import COORDINATES, FrameReader, guard_fork
 from cgbench.errors import UsageError, ValidationError
 from cgbench.priors import Prior, PriorParameters
 from cgbench.progress import Progress, silent
 from cgbench.splits import Split, check_store, read_split
-from cgbench.store import SystemStore, chunk_frames, find_split, open_store
+from cgbench.store import SystemStore, find_split, open_store
 
-#: Frames read at once when streaming, or one chunk of the store if that is more.
+#: Frames read at once when streaming: so many, or what fills up the store's last chunk of them.
 BLOCK_FRAMES = 4096
 #: Pairs of beads whose prior forces are computed at once: about 100 MB of temporaries.
 PAIRS_AT_ONCE = 1 << 19
@@ -33,9 +35,10 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
     when frames are read and stored nowhere.
 
     Items come from the store, about a millisecond each, until ``load()`` has been called; use
-    ``BlockShuffleLoader`` to stream data sets larger than memory. Arrays are opened by the process
-    that reads them, so a dataset can be sent to workers (``forkserver`` or ``spawn``; workers
-    forked after the store was read can hang in zarr's threads).
+    ``BlockShuffleLoader`` to stream data sets larger than memory. Files are opened by the process
+    that reads them, so a dataset can be sent to workers (``forkserver`` or ``spawn``). In a worker
+    that was forked, chunks of a local store are read as well, and so is memory; what needs zarr's
+    threads there, which a fork does not copy, is refused instead of waiting for ever.
 
     Args:
         store: Name of a system with a local store, a store's folder, or an open store.
@@ -44,6 +47,8 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
         force_map: Name of the force map (default: the store's default).
         prior: Prior whose forces are subtracted.
         home: Data home to look names up in.
+        direct: Whether chunks of a local store are decoded straight to where they are needed,
+            which is faster; otherwise zarr reads them. The numbers are the same.
 
     Raises:
         UsageError: No such store, split, part or force map.
@@ -58,8 +63,10 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
         force_map: str | None = None,
         prior: PriorParameters | None = None,
         home: Path | None = None,
+        direct: bool = True,
     ) -> None:
         super().__init__()
+        guard_fork(f"dataset {store}")
         self.store = opened = store if isinstance(store, SystemStore) else open_store(store, home)
         self.system = opened.metadata.system
         self.part = part
@@ -68,7 +75,9 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
         self.force_map = opened.force_map(force_map)
         self.prior = prior
         self.bead_types = torch.as_tensor(np.asarray(opened.bead_types, dtype=np.int64))
-        self.block_frames = max(BLOCK_FRAMES, chunk_frames(opened.n_beads))
+        self._reader = FrameReader(opened, self.force_map, direct)
+        chunk = opened.manifest.layout.chunk
+        self.block_frames = chunk * -(-BLOCK_FRAMES // chunk)
         self.frames = self.split.frames(part, np.asarray(opened.valid, dtype=bool))
         if not len(self.frames):
             raise ValidationError(
@@ -145,43 +154,103 @@ class ProteinForcesDataset(Dataset):  # type: ignore[misc]
             IntegrityError: The store is damaged.
         """
         frames = self.frames[positions]
-        order = np.argsort(frames, kind="stable")
-        ordered = frames[order]
         pos = np.empty((len(frames), self.n_beads, 3), dtype=np.float32)
         forces = np.empty_like(pos)
-        edges = [0, *(np.flatnonzero(np.diff(ordered // self.block_frames)) + 1), len(ordered)]
-        for first, last in itertools.pairwise(edges):
-            start, stop = int(ordered[first]), int(ordered[last - 1]) + 1
-            rows, targets = ordered[first:last] - start, order[first:last]
-            pos[targets] = self.store.coordinates(start, stop)[rows]
-            forces[targets] = self.store.forces(start, stop, self.force_map)[rows]
-            progress(f"read {self.part} frames of {self.system}", last, len(ordered))
-        tensors = FrameTensors(
+        self.read_into(positions, pos, forces, progress)
+        return FrameTensors(
             pos=torch.from_numpy(pos),
             forces=torch.from_numpy(forces),
             bead_types=self.bead_types,
             frame=torch.from_numpy(frames),
             trajectory=torch.from_numpy(np.searchsorted(self._stops, frames, side="right")),
         )
+
+    def stored_types(self) -> tuple[tuple[np.dtype[Any], float], tuple[np.dtype[Any], float]]:
+        """Return type and scale of coordinates and forces as ``read_into`` gives them fastest.
+
+        Quantised numbers stay integers, but for forces from which a prior is subtracted.
+        """
+        types = [(self._reader.dtype, self._reader.scale(name)) for name in self._reader.names]
         if self.prior is not None:
-            _subtract_prior(self.prior, tensors)
-        return tensors
+            types[1] = (np.dtype(np.float32), 1.0)
+        return types[0], types[1]
+
+    def read_into(
+        self,
+        positions: NDArray[np.int64],
+        pos: NDArray[Any],
+        forces: NDArray[Any],
+        progress: Progress = silent,
+    ) -> None:
+        """Read frames in any order into arrays that are there.
+
+        Args:
+            positions: Which of the dataset's frames (n,), from 0 to its length.
+            pos: Positions (n, n_beads, 3) to be written, float32 in Å or as ``stored_types`` says.
+            forces: Forces (n, n_beads, 3) to be written, float32 in kcal/mol/Å or the same.
+            progress: Told after every block.
+
+        Raises:
+            IntegrityError: The store is damaged.
+        """
+        frames = self.frames[positions]
+        order: NDArray[np.int64] | None = None
+        if (np.diff(frames) < 0).any():
+            order = np.argsort(frames, kind="stable")
+            frames = frames[order]
+        if not len(frames):
+            return
+        edges = [0, *(np.flatnonzero(np.diff(frames // self.block_frames)) + 1), len(frames)]
+        for first, last in itertools.pairwise(edges):
+            targets = slice(first, last) if order is None else order[first:last]
+            for name, out in zip(self._reader.names, (pos, forces), strict=True):
+                self._read_frames(name, frames[first:last], out, targets)
+            progress(f"read {self.part} frames of {self.system}", last, len(frames))
+        if self.prior is not None:
+            exact = pos
+            if pos.dtype != np.float32:
+                exact = np.empty(pos.shape, dtype=np.float32)
+                self._reader.decode_into(COORDINATES, pos, exact)
+            _subtract_prior(
+                self.prior, self.bead_types, torch.from_numpy(exact), torch.from_numpy(forces)
+            )
+
+    def _read_frames(
+        self,
+        name: str,
+        frames: NDArray[np.int64],
+        out: NDArray[Any],
+        targets: slice | NDArray[np.int64],
+    ) -> None:
+        """Read frames (n,), ascending and close together, to some rows of an array."""
+        start, stop = int(frames[0]), int(frames[-1]) + 1
+        if isinstance(targets, slice) and (np.diff(frames) == 1).all():
+            self._reader.read_into(name, start, stop, out[targets])
+            return
+        values = self._reader.read(name, start, stop)[frames - start]
+        if isinstance(targets, slice):
+            self._reader.decode_into(name, values, out[targets])
+        else:
+            decoded = np.empty(values.shape, dtype=out.dtype)
+            self._reader.decode_into(name, values, decoded)
+            out[targets] = decoded
 
 
-def _subtract_prior(parameters: PriorParameters, tensors: FrameTensors) -> None:
+def _subtract_prior(
+    parameters: PriorParameters, bead_types: Tensor, pos: Tensor, forces: Tensor
+) -> None:
     """Replace forces by delta forces, in place.
 
     In float64, so that a delta force does not depend on the frames that are read with it.
     """
-    prior = Prior(parameters, tensors.bead_types).to(torch.float64)
-    n_beads = tensors.pos.shape[1]
+    prior = Prior(parameters, bead_types).to(torch.float64)
+    n_beads = pos.shape[1]
     step = max(1, PAIRS_AT_ONCE // (n_beads * n_beads))
     with torch.no_grad():
-        for start in range(0, len(tensors), step):
-            pos = tensors.pos[start : start + step].to(torch.float64)
-            _, forces = prior.energy_forces(pos)
-            delta = tensors.forces[start : start + step].to(torch.float64) - forces
-            tensors.forces[start : start + step] = delta.to(torch.float32)
+        for start in range(0, len(pos), step):
+            _, contribution = prior.energy_forces(pos[start : start + step].to(torch.float64))
+            delta = forces[start : start + step].to(torch.float64) - contribution
+            forces[start : start + step] = delta.to(torch.float32)
 
 
 def resolve_split(split: Split | Path | str, system: str, home: Path | None) -> Split:

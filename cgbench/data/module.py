@@ -1,37 +1,45 @@
 """The parts of a split as a LightningDataModule."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning
 
 from cgbench.data.dataset import ProteinForcesDataset, resolve_split
-from cgbench.data.frames import FrameBatch
-from cgbench.data.loader import BlockShuffleLoader, Mode
+from cgbench.data.loader import BlockShuffleLoader
+from cgbench.data.stream import Mode
 from cgbench.errors import ValidationError
 from cgbench.priors import PriorParameters
 from cgbench.splits import Split
 from cgbench.store import SystemStore, open_store
 
 
-class _TrainerLoader(BlockShuffleLoader):
-    """Asks the trainer for the number of the epoch whenever an epoch begins."""
+class TrainerEpochs:
+    """Makes a loader ask the trainer for the number of the epoch whenever an epoch begins."""
 
     trainer: lightning.Trainer | None = None
+    set_epoch: Callable[[int], None]
 
-    def __iter__(self) -> Iterator[FrameBatch]:
+    def __iter__(self) -> Iterator[Any]:
+        # When the first batch is asked for: a trainer that resumes at the end of an epoch takes the
+        # iterator before it has moved on to the next.
         if self.trainer is not None:
             self.set_epoch(self.trainer.current_epoch)
-        return super().__iter__()
+        yield from super().__iter__()  # type: ignore[misc]
+
+
+class _TrainerLoader(TrainerEpochs, BlockShuffleLoader):
+    """Batches of one part for a trainer."""
 
 
 class ForcesDataModule(lightning.LightningDataModule):
     """Loaders of the training, validation and test part of one system.
 
     Training frames come in a new order every epoch, which depends on the seed and the number of
-    the epoch alone: a resumed run goes on as the interrupted one would have. Under a Lightning
-    trainer with several processes every process gets its share.
+    the epoch alone: a resumed run goes on as the interrupted one would have, from the next batch
+    where the checkpoint was written within an epoch. Under a Lightning trainer with several
+    processes every process gets its share.
 
     Args:
         store: Name of a system with a local store, a store's folder, or an open store.
@@ -43,6 +51,8 @@ class ForcesDataModule(lightning.LightningDataModule):
         drop_last: Whether an incomplete last training batch is left out.
         mode: ``auto``, ``memory`` or ``stream``, see ``BlockShuffleLoader``.
         home: Data home to look names up in.
+        threads: Blocks that are read at the same time in mode ``stream``.
+        pin_memory: Whether training batches lie in page-locked memory.
 
     Raises:
         UsageError: No such store, split or force map.
@@ -61,6 +71,8 @@ class ForcesDataModule(lightning.LightningDataModule):
         drop_last: bool = False,
         mode: Mode = "auto",
         home: Path | None = None,
+        threads: int = 1,
+        pin_memory: bool = False,
     ) -> None:
         super().__init__()
         self.store = store if isinstance(store, SystemStore) else open_store(store, home)
@@ -71,6 +83,8 @@ class ForcesDataModule(lightning.LightningDataModule):
         self.seed = seed
         self.drop_last = drop_last
         self.mode = mode
+        self.threads = threads
+        self.pin_memory = pin_memory
         self._loaders: dict[tuple[str, int, int], _TrainerLoader] = {}
         self._datasets: dict[str, ProteinForcesDataset] = {}
         # Now, so that a split of another store is told before a run begins; nothing is read yet.
@@ -104,6 +118,8 @@ class ForcesDataModule(lightning.LightningDataModule):
                 mode=self.mode,
                 rank=rank,
                 world_size=world_size,
+                threads=self.threads,
+                pin_memory=train and self.pin_memory,
             )
         return self._loaders[key]
 
@@ -154,11 +170,20 @@ class ForcesDataModule(lightning.LightningDataModule):
         Raises:
             ValidationError: Store, split, force map, prior or seed differ.
         """
-        for name, expected in self._identity().items():
-            if state_dict.get(name) != expected:
-                raise ValidationError(
-                    f"{self.store.path}: the checkpoint belongs to other data: {name}",
-                    expected=expected,
-                    found=state_dict.get(name),
-                    fix="resume with the data it was started with, or start a new run",
-                )
+        check_identity(str(self.store.path), self._identity(), state_dict)
+
+
+def check_identity(what: str, identity: dict[str, Any], state_dict: dict[str, Any]) -> None:
+    """Check that a checkpoint was made with the data at hand.
+
+    Raises:
+        ValidationError: Something differs.
+    """
+    for name, expected in identity.items():
+        if state_dict.get(name) != expected:
+            raise ValidationError(
+                f"{what}: the checkpoint belongs to other data: {name}",
+                expected=expected,
+                found=state_dict.get(name),
+                fix="resume with the data it was started with, or start a new run",
+            )

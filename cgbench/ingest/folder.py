@@ -3,17 +3,24 @@
 Files are ``<prefix>_ca_coords.npy``, ``<prefix>_ca_embeddings.npy``, ``<prefix>_ca_forces.npy``
 (the slice map) or ``<prefix>_ca_forces_<map>.npy``, and, where the trajectories are known,
 ``trajectories.json`` with ``lengths`` and optionally ``started_from``, one word per trajectory.
+Published arrays come without it; it is then made from the reference trajectories where these are at
+hand.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Unpack
 
-from cgbench.config import read_data
-from cgbench.errors import UsageError, ValidationError
+from cgbench.errors import UsageError
 from cgbench.ingest.npy import NpySource
-from cgbench.ingest.preprocess import preprocess_npy, recover
-from cgbench.progress import Progress, silent
+from cgbench.ingest.preprocess import WriteOptions, preprocess_npy, recover
+from cgbench.ingest.trajectory_index import (
+    INDEX_NAME,
+    check_start_kinds,
+    find_index,
+    read_index,
+)
+from cgbench.progress import silent
 from cgbench.registry import System
 from cgbench.store import Manifest
 
@@ -27,8 +34,8 @@ def preprocess_folder(
     out: Path,
     *,
     force_maps: Sequence[str] | None = None,
-    workers: int = 1,
-    progress: Progress = silent,
+    boundaries: Sequence[Path] | None = None,
+    **options: Unpack[WriteOptions],
 ) -> Manifest:
     """Make the store of a system from its raw folder.
 
@@ -37,8 +44,10 @@ def preprocess_folder(
         raw: Folder of the raw files.
         out: Folder of the store; an earlier store there is replaced when the new one is whole.
         force_maps: Which maps to store, in this order; all that are found by default.
-        workers: Threads that read and screen.
-        progress: Called with frames done.
+        boundaries: Reference trajectories (folders, archives or files) in which to look up where
+            trajectories begin and how far frames are apart. By default an existing
+            ``trajectories.json`` says it, else ``<raw>/reference`` where that is at hand.
+        options: As for :func:`cgbench.ingest.preprocess_source`.
 
     Raises:
         UsageError: The folder or a file is not there.
@@ -62,24 +71,23 @@ def preprocess_folder(
             expected=f"{_force_name(stem, missing[0])}",
             found=", ".join(found) or "no forces",
         )
-    index = raw / "trajectories.json"
-    known = index.is_file()
-    told = read_data(index) if known else None
-    _check_interval(index, told, system)
-    source = NpySource(
-        coordinates,
-        {name: found[name] for name in chosen},
-        raw / f"{stem}_ca_embeddings.npy",
-        index if known else None,
-    )
+
+    def source(lengths: Path | None) -> NpySource:
+        types = raw / f"{stem}_ca_embeddings.npy"
+        return NpySource(coordinates, {name: found[name] for name in chosen}, types, lengths)
+
+    if (raw / INDEX_NAME).is_file() and not boundaries:
+        index = read_index(raw / INDEX_NAME, system)
+    else:
+        progress = options.get("progress", silent)
+        index = find_index(system, source(None), raw, boundaries, progress)
+    arrays = source(index.path)
     return preprocess_npy(
         system,
-        source,
+        arrays,
         out,
-        start_kind=_start_kinds(index, told, source),
-        description=system.description,
-        workers=workers,
-        progress=progress,
+        changes=check_start_kinds(index, arrays.trajectory_lengths),
+        **options,
     )
 
 
@@ -97,17 +105,6 @@ def _coordinates_file(raw: Path, system: System) -> Path:
     return found[0]
 
 
-def _check_interval(index: Path, data: Any, system: System) -> None:
-    stated = data.get("frame_interval_ps") if isinstance(data, dict) else None
-    if stated is not None and system.frame_interval is not None and stated != system.frame_interval:
-        raise ValidationError(
-            f"{index}: not the frame interval of {system.key}",
-            expected=f"{system.frame_interval:g} ps",
-            found=f"{stated} ps",
-            fix="name the system that these data are of",
-        )
-
-
 def _force_name(stem: str, force_map: str) -> str:
     return f"{stem}_ca_forces.npy" if force_map == _SLICE else f"{stem}_ca_forces_{force_map}.npy"
 
@@ -115,22 +112,3 @@ def _force_name(stem: str, force_map: str) -> str:
 def _force_files(raw: Path, stem: str, system: System) -> dict[str, Path]:
     files = {name: raw / _force_name(stem, name) for name in system.force_maps}
     return {name: path for name, path in files.items() if path.is_file()}
-
-
-def _start_kinds(index: Path, data: Any, source: NpySource) -> tuple[str, ...] | None:
-    kinds = data.get("started_from") if isinstance(data, dict) else None
-    if kinds is None:
-        return None
-    lengths = source.trajectory_lengths
-    n_trajectories = 0 if lengths is None else len(lengths)
-    if (
-        not isinstance(kinds, list)
-        or not all(isinstance(kind, str) for kind in kinds)
-        or len(kinds) != n_trajectories
-    ):
-        raise ValidationError(
-            f"{index}: started_from",
-            expected=f"{n_trajectories} words",
-            found=f"{len(kinds)} entries" if isinstance(kinds, list) else type(kinds).__name__,
-        )
-    return tuple(kinds)

@@ -10,14 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from cgbench.registry import constants
 from cgbench.store import BoolArray, FloatArray
-
-#: Distances of neighbouring Cα in Å that no covalent chain reaches: a trans bond is 3.8 Å, a cis
-#: bond 2.9 Å, and thermal motion moves either by a few tenths.
-SHORTEST_BOND: Final = 2.0
-LONGEST_BOND: Final = 6.0
-#: Largest force component in kcal/mol/Å; sound all-atom forces on a bead reach a few hundred.
-LARGEST_FORCE: Final = 1.0e4
 
 REASONS: Final = (
     "nonfinite_coordinates",
@@ -47,30 +41,47 @@ def screen(coordinates: FloatArray, forces: Mapping[str, FloatArray]) -> Screeni
         forces: Per force map (n, beads, 3) in kcal/mol/Å.
 
     Returns:
-        The mask and the number of frames per reason: non-finite numbers, all coordinates zero,
-        a bond outside 2 to 6 Å, a force component above 10⁴ kcal/mol/Å.
+        The mask and the number of frames per reason: non-finite numbers, all coordinates zero, a
+        bond outside the registry's ``screening_bond_minimum`` to ``screening_bond_maximum``, a
+        force component above ``screening_force_maximum``.
     """
     n_frames = len(coordinates)
+    limits = constants()
+    # Huge coordinates overflow here, and infinite ones give NaN, which is not inside either.
+    with np.errstate(over="ignore", invalid="ignore"):
+        bonds = _bonds(coordinates)
+        inside = (bonds >= limits.screening_bond_minimum) & (bonds <= limits.screening_bond_maximum)
+        small = {
+            name: np.abs(values) <= limits.screening_force_maximum
+            for name, values in forces.items()
+        }
+    # Whether bonds are sound says all about coordinates, where there is a bond.
+    if bonds.size and inside.all() and all(values.all() for values in small.values()):
+        return ScreeningBlock(
+            valid=np.ones(n_frames, dtype=np.bool_), counts=dict.fromkeys(REASONS, 0)
+        )
     bad: dict[str, BoolArray] = {reason: np.zeros(n_frames, dtype=np.bool_) for reason in REASONS}
     finite = _every(np.isfinite(coordinates))
     bad["nonfinite_coordinates"] = ~finite
     bad["all_zero"] = _every(coordinates == 0)
-    if coordinates.shape[1] > 1:
-        # Huge coordinates overflow here, and infinite ones give NaN, which is not inside either.
-        with np.errstate(over="ignore", invalid="ignore"):
-            bonds = np.linalg.norm(np.diff(coordinates, axis=1), axis=-1)
-            inside = _every((bonds >= SHORTEST_BOND) & (bonds <= LONGEST_BOND))
-        bad["bond_out_of_range"] = finite & ~inside
-    for values in forces.values():
+    bad["bond_out_of_range"] = finite & ~inside.all(axis=1)
+    for name, values in forces.items():
         finite_forces = _every(np.isfinite(values))
         bad["nonfinite_forces"] |= ~finite_forces
-        with np.errstate(invalid="ignore"):
-            inside = _every(np.abs(values) <= LARGEST_FORCE)
-        bad["force_overflow"] |= finite_forces & ~inside
+        bad["force_overflow"] |= finite_forces & ~_every(small[name])
     valid = ~np.any(list(bad.values()), axis=0)
     return ScreeningBlock(
         valid=valid, counts={reason: int(bad[reason].sum()) for reason in REASONS}
     )
+
+
+def _bonds(coordinates: FloatArray) -> FloatArray:
+    """Return the lengths (n, beads − 1) of the bonds."""
+    steps = coordinates[:, 1:] - coordinates[:, :-1]
+    steps *= steps
+    lengths = steps[..., 0] + steps[..., 1]
+    lengths += steps[..., 2]
+    return np.sqrt(lengths, out=lengths)
 
 
 def _every(values: npt.NDArray[np.bool_]) -> BoolArray:

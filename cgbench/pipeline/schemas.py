@@ -8,7 +8,11 @@ from typing import Final
 import pydantic
 
 from cgbench.evaluate import ReferenceMetadata
+from cgbench.force_maps import ForceMapFile
+from cgbench.generate import GenerationCard, GenerationSettings
+from cgbench.ingest import Recipe
 from cgbench.models import ConformanceReport, GraphNetworkSettings, PotentialSpec
+from cgbench.pipeline.card_facts import StoreFacts
 from cgbench.pipeline.demo import DemoOutcome
 from cgbench.priors import PriorParameters
 from cgbench.provenance import Provenance
@@ -23,6 +27,9 @@ from cgbench.train import TrainingConfig, TrainingOutcome
 FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "conformance-report": ConformanceReport,
     "demo-outcome": DemoOutcome,
+    "force-map": ForceMapFile,
+    "generation-card": GenerationCard,
+    "generation-settings": GenerationSettings,
     "graph-network-settings": GraphNetworkSettings,
     "metric": MetricSpec,
     "mutant": Mutant,
@@ -30,10 +37,12 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "prior-parameters": PriorParameters,
     "protocol": Protocol,
     "provenance": Provenance,
+    "recipe": Recipe,
     "reference-metadata": ReferenceMetadata,
     "result": Result,
     "simulation-record": RunRecord,
     "split": Split,
+    "store-facts": StoreFacts,
     "store-manifest": Manifest,
     "store-metadata": StoreMetadata,
     "system": System,

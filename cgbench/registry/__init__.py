@@ -28,17 +28,22 @@ from cgbench.registry.models import (
     SplitSpec,
     System,
 )
+from cgbench.registry.remote import FILE_KINDS, SUITE, FileKind, RemoteFile, remote_files
 
 __all__ = [
+    "FILE_KINDS",
+    "SUITE",
     "AnalysisSettings",
     "Bead",
     "BeadVocabulary",
     "Constants",
+    "FileKind",
     "MetricSpec",
     "Mutant",
     "NativeStructure",
     "Protocol",
     "PublishedFact",
+    "RemoteFile",
     "SplitSettings",
     "SplitSpec",
     "System",
@@ -51,6 +56,7 @@ __all__ = [
     "protocol",
     "protocols",
     "published_facts",
+    "remote_files",
     "split",
     "splits",
     "system",

@@ -43,6 +43,13 @@ class Constants(Frozen):
             frames is outside the largest connected set.
         unreliable_population_error: Weights are unreliable when stationary and counted populations
             differ by more than this, kcal/mol.
+        screening_bond_minimum: Reference frames with a shorter bond, in Å, are masked as damaged.
+        screening_bond_maximum: The same for a longer bond.
+        screening_force_maximum: Reference frames with a larger force component, in kcal/mol/Å,
+            are masked as damaged.
+        quantisation_coordinates_bound: A quantised store is refused where the largest error of a
+            coordinate would be above this, Å.
+        quantisation_forces_bound: The same for a force component, kcal/mol/Å.
     """
 
     fes_grid_size: int = Field(ge=2)
@@ -75,3 +82,8 @@ class Constants(Frozen):
     minimum_events: int = Field(ge=1)
     unreliable_disconnected_fraction: float = Field(gt=0, lt=1)
     unreliable_population_error: float = Field(gt=0)
+    screening_bond_minimum: float = Field(gt=0)
+    screening_bond_maximum: float = Field(gt=0)
+    screening_force_maximum: float = Field(gt=0)
+    quantisation_coordinates_bound: float = Field(gt=0)
+    quantisation_forces_bound: float = Field(gt=0)

@@ -38,11 +38,11 @@ def system(key: str) -> System:
     Raises:
         UsageError: There is no such system; the message names the closest keys.
     """
-    return _choose(_systems(), key, "system", _published_keys)
+    return choose(_systems(), key, "system", _published_keys)
 
 
 def systems() -> tuple[System, ...]:
-    """Return the twelve published proteins, by number of beads, and then the embedded sample."""
+    """Return the twelve published proteins, by number of beads, and then the embedded samples."""
     return tuple(_systems().values())
 
 
@@ -52,7 +52,7 @@ def mutant(key: str) -> Mutant:
     Raises:
         UsageError: There is no such mutant; the message names the closest keys.
     """
-    return _choose(_mutants(), key, "mutant", lambda: {m.pdb_id: m.key for m in mutants()})
+    return choose(_mutants(), key, "mutant", lambda: {m.pdb_id: m.key for m in mutants()})
 
 
 def mutants() -> tuple[Mutant, ...]:
@@ -66,7 +66,7 @@ def protocol(id: str) -> Protocol:  # noqa: A002
     Raises:
         UsageError: There is no such protocol; the message names the closest ids.
     """
-    return _choose(_protocols(), id, "protocol")
+    return choose(_protocols(), id, "protocol")
 
 
 def protocols() -> tuple[Protocol, ...]:
@@ -80,7 +80,7 @@ def metric(id: str) -> MetricSpec:  # noqa: A002
     Raises:
         UsageError: There is no such metric; the message names the closest ids.
     """
-    return _choose(_metrics(), id, "metric")
+    return choose(_metrics(), id, "metric")
 
 
 def metrics() -> tuple[MetricSpec, ...]:
@@ -94,7 +94,7 @@ def split(id: str) -> SplitSpec:  # noqa: A002
     Raises:
         UsageError: There is no such split; the message names the closest ids.
     """
-    return _choose(_splits(), id, "split")
+    return choose(_splits(), id, "split")
 
 
 def splits() -> tuple[SplitSpec, ...]:
@@ -105,45 +105,45 @@ def splits() -> tuple[SplitSpec, ...]:
 @cache
 def published_facts() -> tuple[PublishedFact, ...]:
     """Return the published numbers that are shown beside results."""
-    records = _read("published_facts")["facts"]
+    records = read_data_file("published_facts")["facts"]
     return tuple(validate(PublishedFact, record, DATA) for record in records)
 
 
 @cache
 def bead_vocabulary() -> BeadVocabulary:
     """Return the vocabulary of the published arrays."""
-    return validate(BeadVocabulary, _read("beads"), DATA / "beads.yaml")
+    return validate(BeadVocabulary, read_data_file("beads"), DATA / "beads.yaml")
 
 
 @cache
 def constants() -> Constants:
     """Return the constants of the metrics."""
-    return validate(Constants, _read("constants"), DATA / "constants.yaml")
+    return validate(Constants, read_data_file("constants"), DATA / "constants.yaml")
 
 
 @cache
 def _systems() -> dict[str, System]:
-    return _index(System, map(_completed, _read("systems")["systems"]), "key")
+    return _index(System, map(_completed, read_data_file("systems")["systems"]), "key")
 
 
 @cache
 def _mutants() -> dict[str, Mutant]:
-    return _index(Mutant, _read("mutants")["mutants"], "key")
+    return _index(Mutant, read_data_file("mutants")["mutants"], "key")
 
 
 @cache
 def _protocols() -> dict[str, Protocol]:
-    return _index(Protocol, _read("protocols")["protocols"], "id")
+    return _index(Protocol, read_data_file("protocols")["protocols"], "id")
 
 
 @cache
 def _metrics() -> dict[str, MetricSpec]:
-    return _index(MetricSpec, _read("metrics")["metrics"], "id")
+    return _index(MetricSpec, read_data_file("metrics")["metrics"], "id")
 
 
 @cache
 def _splits() -> dict[str, SplitSpec]:
-    *rules, template = _read("splits")["splits"]
+    *rules, template = read_data_file("splits")["splits"]
     for key in _published_keys().values():
         rules.append(template | {name: template[name].format(system=key) for name in _TEMPLATED})
     return _index(SplitSpec, rules, "id")
@@ -160,7 +160,8 @@ def _published_keys() -> dict[str, str]:
     return {one.published_key: one.key for one in systems() if one.published_key is not None}
 
 
-def _read(name: str) -> dict[str, Any]:
+def read_data_file(name: str) -> dict[str, Any]:
+    """Return the content of a data file of the registry, by its name without the suffix."""
     with (DATA / f"{name}.yaml").open("rb") as handle:
         # A safe loader: plain data only.
         content: dict[str, Any] = yaml.load(handle, Loader=_YAML_LOADER)  # noqa: S506
@@ -172,12 +173,23 @@ def _index(model: Any, records: Iterable[dict[str, Any]], field: str) -> dict[st
     return {str(getattr(entry, field)): entry for entry in entries}
 
 
-def _choose(
+def choose(
     entries: Mapping[str, Entry],
     key: str,
     kind: str,
     other_names: Callable[[], Mapping[str, str]] = dict,
 ) -> Entry:
+    """Return the entry of a key.
+
+    Args:
+        entries: All entries by key.
+        key: The key that was asked for.
+        kind: What the entries are, for the message.
+        other_names: Names that are no keys but should find one, only looked up for the message.
+
+    Raises:
+        UsageError: There is no such entry; the message names the closest keys.
+    """
     if key in entries:
         return entries[key]
     names = {name.lower(): name for name in entries}

@@ -16,6 +16,7 @@ from cgbench.splits.model import (
     read_split,
     write_split,
 )
+from cgbench.splits.settings import settings_file, split_settings
 
 __all__ = [
     "BLOCK_SPLIT",
@@ -31,5 +32,7 @@ __all__ = [
     "make_random_split",
     "make_split",
     "read_split",
+    "settings_file",
+    "split_settings",
     "write_split",
 ]

@@ -1,8 +1,11 @@
 """Files of coordinates in zarr v3: the store of reference data, and simulated trajectories."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cgbench.store.arrays import Pipeline
+from cgbench.store.cache import Cache
 from cgbench.store.locate import (
     find_model,
     find_native,
@@ -11,15 +14,21 @@ from cgbench.store.locate import (
     find_store,
 )
 from cgbench.store.manifest import Manifest
+from cgbench.store.quantise import choose_quantisation
 from cgbench.store.reader import SystemStore, open_store
+from cgbench.store.remote import RemoteFolder
 from cgbench.store.schema import (
+    FORCES_GROUP,
+    INVALID_COUNT,
     SCHEMA_VERSION,
     BoolArray,
+    CodecName,
     FloatArray,
     FrameBlock,
     FrameSource,
     IntArray,
     Layout,
+    Quantisation,
     SourceFile,
     StoreMetadata,
     chunk_frames,
@@ -35,14 +44,21 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = [
+    "FORCES_GROUP",
+    "INVALID_COUNT",
     "SCHEMA_VERSION",
     "BoolArray",
+    "Cache",
+    "CodecName",
     "FloatArray",
     "FrameBlock",
     "FrameSource",
     "IntArray",
     "Layout",
     "Manifest",
+    "Pipeline",
+    "Quantisation",
+    "RemoteFolder",
     "SourceFile",
     "StoreMetadata",
     "SystemStore",
@@ -50,6 +66,7 @@ __all__ = [
     "TrajectorySet",
     "TrajectoryWriter",
     "VerificationReport",
+    "choose_quantisation",
     "chunk_frames",
     "find_model",
     "find_native",
@@ -66,6 +83,15 @@ __all__ = [
 ]
 
 
-def open(name_or_path: str | Path, home: Path | None = None) -> "xarray.Dataset":  # noqa: A001
-    """Return the labelled xarray Dataset of a store, by its system's name or its path."""
-    return open_store(name_or_path, home).dataset()
+def open(  # noqa: A001
+    name_or_path: str | Path,
+    home: Path | None = None,
+    *,
+    cache: Cache | Path | bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> "xarray.Dataset":
+    """Return the labelled xarray Dataset of a store: by its system's name, path or address.
+
+    Arguments and errors are those of ``open_store``.
+    """
+    return open_store(name_or_path, home, cache=cache, storage_options=storage_options).dataset()

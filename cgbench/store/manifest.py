@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cgbench.config import Frozen, canonical_json, fingerprint, read_data, validate, write_atomic
+from cgbench.config import Frozen, canonical_json, fingerprint, read_text, validate, write_atomic
 from cgbench.errors import IntegrityError, ValidationError
 from cgbench.store.schema import JOURNAL_NAME, MANIFEST_NAME, Layout, StoreMetadata
 
@@ -165,28 +165,75 @@ def read_manifest(folder: Path) -> Manifest:
             says.
     """
     path = folder / MANIFEST_NAME
-    data = read_data(path)
+    return parse_manifest(read_text(path), path)
+
+
+def parse_manifest(text: str, origin: object) -> Manifest:
+    """Parse a manifest and check its fingerprint, and that no shard of any array is left out.
+
+    Args:
+        text: The manifest, which anyone may have written.
+        origin: What errors name, a path or an address.
+
+    Raises:
+        IntegrityError: It cannot be parsed, is of another version, does not hash to what it says,
+            or its shards are not those of its arrays.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{origin}: cannot be parsed", found=error) from error
     expected = (Manifest.model_fields["format"].default, Manifest.model_fields["version"].default)
     version = (data.get("format"), data.get("version")) if isinstance(data, dict) else None
     if version != expected:
         raise IntegrityError(
-            f"{path}: not a manifest of this version",
+            f"{origin}: not a manifest of this version",
             expected=expected,
             found=repr(version)[:80],
             fix="use the version of cgbench that wrote the store, or make the store again",
         )
     try:
-        manifest = validate(Manifest, data, path)
+        manifest = validate(Manifest, data, origin)
     except ValidationError as error:
-        raise IntegrityError(f"{path}: damaged", found=error.found) from error
+        raise IntegrityError(f"{origin}: damaged", found=error.found) from error
     found = manifest.content_fingerprint()
     if found != manifest.fingerprint:
         raise IntegrityError(
-            f"{path}: the manifest does not match its fingerprint",
+            f"{origin}: the manifest does not match its fingerprint",
             expected=manifest.fingerprint,
             found=found,
         )
+    _check_shards(manifest, origin)
     return manifest
+
+
+def _check_shards(manifest: Manifest, origin: object) -> None:
+    """Check that the shards of each array follow each other from its first row to its last.
+
+    zarr reads fill values where a shard is left out.
+    """
+    arrays = {array.name: array for array in manifest.arrays}
+    ends = dict.fromkeys(arrays, 0)
+    numbers = dict.fromkeys(arrays, 0)
+    for shard in manifest.shards:
+        name = shard.array
+        tail = "/0" * (len(arrays[name].shape) - 1) if name in arrays else ""
+        if (
+            name not in arrays
+            or shard.file != f"{name}/c/{numbers[name]}{tail}"
+            or not ends[name] == shard.start < shard.stop
+        ):
+            raise IntegrityError(
+                f"{origin}: damaged", found=f"shard {shard.file!r:.80} of array {name!r:.80}"
+            )
+        ends[name], numbers[name] = shard.stop, numbers[name] + 1
+    for name, array in arrays.items():
+        if array.shape[:1] != (ends[name],):
+            raise IntegrityError(
+                f"{origin}: damaged",
+                expected=f"shards of {name} for shape {array.shape}",
+                found=f"shards of its first {ends[name]}",
+            )
 
 
 def data_sha256(values: np.ndarray[Any, np.dtype[Any]]) -> str:

@@ -1,18 +1,26 @@
-"""Reading stores: a cheap handle, lazy arrays, labelled views."""
+"""Reading stores, local or remote: a cheap handle, lazy arrays, labelled views."""
 
+import itertools
+import os
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from cgbench.config import data_home
 from cgbench.errors import IntegrityError, UsageError, ValidationError
-from cgbench.store.arrays import open_array
+from cgbench.store.arrays import Pipeline, choose_pipeline, joined, open_array
+from cgbench.store.cache import Cache
+from cgbench.store.local import open_manifest
 from cgbench.store.locate import find_store
-from cgbench.store.manifest import Journal, Manifest, read_manifest
+from cgbench.store.manifest import Manifest
+from cgbench.store.quantise import CountArray, decode
+from cgbench.store.remote import RemoteFolder, is_url
 from cgbench.store.schema import (
+    BEAD_TYPE_SPEC,
     FORCES_GROUP,
-    MANIFEST_NAME,
     BoolArray,
     FloatArray,
     IntArray,
@@ -22,22 +30,31 @@ from cgbench.store.schema import (
 if TYPE_CHECKING:
     import xarray
 
+#: What zarr, its codecs and zarrs raise on damaged files.
+READ_ERRORS: Final = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError)
+
 
 class SystemStore:
     """A finished store. Arrays are opened when first read, so a handle may be sent to a worker.
 
+    A handle may be shared by threads. In a forked process it opens its arrays anew.
+
     Args:
-        path: The store's folder.
+        path: The store's folder, on this machine or on a server.
+        pipeline: What decodes whole shards of local files (``cgbench.store.arrays.Pipeline``).
 
     Raises:
-        UsageError: There is no such folder.
+        UsageError: There is no such folder, or the pipeline is not installed.
         IntegrityError: It is no store, unfinished, or files are missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | RemoteFolder, pipeline: Pipeline = "auto") -> None:
+        choose_pipeline(pipeline)
         self.path = path
-        self._manifest = _open_manifest(path)
-        self._arrays: dict[str, Any] = {}
+        self.pipeline = pipeline
+        self._manifest = path.manifest if isinstance(path, RemoteFolder) else open_manifest(path)
+        self._arrays: dict[tuple[str, Pipeline], Any] = {}
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         # Open arrays belong to the threads of this process.
@@ -112,7 +129,7 @@ class SystemStore:
             ValidationError: The range is not within the store.
             IntegrityError: A shard is damaged.
         """
-        return self._read("coordinates", *self._range(start, stop))
+        return self._decoded("coordinates", *self._range(start, stop))
 
     def forces(
         self, start: int = 0, stop: int | None = None, force_map: str | None = None
@@ -129,7 +146,39 @@ class SystemStore:
             ValidationError: The range is not within the store.
             IntegrityError: A shard is damaged.
         """
-        return self._read(f"{FORCES_GROUP}/{self.force_map(force_map)}", *self._range(start, stop))
+        name = f"{FORCES_GROUP}/{self.force_map(force_map)}"
+        return self._decoded(name, *self._range(start, stop))
+
+    def encoded(
+        self, name: str, start: int = 0, stop: int | None = None
+    ) -> tuple[CountArray, float]:
+        """Return the integers of a quantised store and their scale, for readers that decode late.
+
+        A number is scale × integer, exact in float32; ``INVALID_COUNT`` stands for the numbers of
+        frames that failed screening. Coordinates are relative to the mean of each frame.
+
+        Args:
+            name: ``coordinates`` or ``forces/<map>``.
+            start: First frame.
+            stop: One past the last frame; all of them by default.
+
+        Returns:
+            Integers (n, n_beads, 3) int16, and the scale in Å or kcal/mol/Å.
+
+        Raises:
+            UsageError: The store is not quantised, or has no such array.
+            ValidationError: The range is not within the store.
+            IntegrityError: A shard is damaged.
+        """
+        quantisation = self.metadata.quantisation
+        if quantisation is None or name not in quantisation.scales:
+            raise UsageError(
+                f"{self.path}: no integers of {name}",
+                expected="a store without quantisation is read by coordinates() and forces()"
+                if quantisation is None
+                else " or ".join(quantisation.scales),
+            )
+        return self._read(name, *self._range(start, stop)), quantisation.scales[name]
 
     def force_map(self, name: str | None = None) -> str:
         """Return the name of a force map, the default's for None.
@@ -154,13 +203,18 @@ class SystemStore:
         """
         import xarray
 
-        dataset = xarray.open_zarr(self.path, zarr_format=3, consolidated=True)
+        local = isinstance(self.path, Path)
+        place = self.path if isinstance(self.path, Path) else self.path.zarr_store()
+        # Consolidated metadata of a server are not used: each array's own are checked.
+        dataset = xarray.open_zarr(place, zarr_format=3, consolidated=local)
         if self.metadata.force_maps:
-            forces = xarray.open_zarr(
-                self.path, group=FORCES_GROUP, zarr_format=3, consolidated=False
-            )
+            forces = xarray.open_zarr(place, group=FORCES_GROUP, zarr_format=3, consolidated=False)
             for name in self.metadata.force_maps:
                 dataset[f"forces_{name}"] = forces[name]
+        for name, variable in dataset.data_vars.items():
+            if variable.dtype == np.float64:
+                # xarray decodes integers in double precision; scales make single precision exact.
+                dataset[name] = variable.astype(np.float32, keep_attrs=True)
         dataset.attrs["fingerprint"] = self.fingerprint
         labelled: xarray.Dataset = dataset.assign_coords(
             residue=("bead", list(self.metadata.sequence), {"long_name": "residue, one letter"}),
@@ -178,75 +232,116 @@ class SystemStore:
             )
         return start, last
 
+    def _decoded(self, name: str, start: int, stop: int) -> FloatArray:
+        values = self._read(name, start, stop)
+        quantisation = self.metadata.quantisation
+        return values if quantisation is None else decode(name, values, quantisation)
+
     def _read(self, name: str, start: int, stop: int) -> np.ndarray[Any, Any]:
         try:
-            if name not in self._arrays:
-                self._arrays[name] = open_array(self.path / name)
-            return np.asarray(self._arrays[name][start:stop])
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError) as error:
+            if isinstance(self.path, RemoteFolder) and self.path.is_cached:
+                return self._read_copies(self.path, name, start, stop)
+            if isinstance(self.path, RemoteFolder):
+                return np.asarray(self._array(name)[start:stop])
+            return self._read_files(name, start, stop)
+        except READ_ERRORS as error:
             raise IntegrityError(
                 f"{self.path / name}: frames {start} to {stop} cannot be read",
                 found=error,
                 fix=f"cgbench info {self.path} --verify names what is damaged",
             ) from error
 
+    def _read_copies(
+        self, folder: RemoteFolder, name: str, start: int, stop: int
+    ) -> np.ndarray[Any, Any]:
+        """Read shard by shard, so that a small cache need not hold all of them at once."""
 
-def open_store(name_or_path: str | Path, home: Path | None = None) -> SystemStore:
-    """Open the store of a system, by name (data home, then the embedded sample) or by path.
+        def parts() -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+            for shard in folder.shards(name, start, stop):
+                first, last = max(start, shard.start), min(stop, shard.stop)
+                try:
+                    with folder.ready(shard):
+                        values = self._read_files(name, first, last)
+                except READ_ERRORS:
+                    # The copy was damaged after its hash was checked.
+                    folder.doubt(shard)
+                    with folder.ready(shard):
+                        values = self._read_files(name, first, last)
+                yield first, values
+
+        if start == stop:
+            return self._read_files(name, start, stop)
+        return joined(start, stop, parts())
+
+    def _read_files(self, name: str, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Read files of this machine: whole shards through the faster pipeline.
+
+        zarrs (0.2) does not check the checksums of chunks where it reads less than a shard, and
+        returns what is damaged as numbers; zarr-python always checks.
+        """
+        fast = choose_pipeline(self.pipeline) == "zarrs"
+        shard = self._manifest.layout.shard
+        first, last = -(-start // shard) * shard, stop // shard * shard
+        if not fast or name == BEAD_TYPE_SPEC.name or first >= last:
+            return np.asarray(self._array(name)[start:stop])
+
+        def parts() -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+            for begin, end in itertools.pairwise([start, *range(first, last + 1, shard), stop]):
+                if end > begin:
+                    array = self._array(name, "zarrs" if end - begin == shard else "python")
+                    yield begin, np.asarray(array[begin:end])
+
+        return joined(start, stop, parts())
+
+    def _array(self, name: str, pipeline: Pipeline = "python") -> Any:
+        if self._process != os.getpid():
+            self._arrays, self._process = {}, os.getpid()
+        key = (name, pipeline)
+        if key not in self._arrays:
+            if isinstance(self.path, RemoteFolder):
+                self._arrays[key] = self.path.open_array(name, pipeline)
+            else:
+                self._arrays[key] = open_array(self.path / name, pipeline=pipeline)
+        return self._arrays[key]
+
+
+def open_store(
+    name_or_path: str | Path,
+    home: Path | None = None,
+    *,
+    cache: Cache | Path | bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    pipeline: Pipeline = "auto",
+) -> SystemStore:
+    """Open a store by its system's name, its path, or its address.
+
+    A name is looked for in the data home, then among the embedded stores. Addresses begin with
+    ``https://``, ``http://`` or ``s3://`` (with the extra ``cloud``).
+
+    Args:
+        name_or_path: Name, path or address.
+        home: Data home; the default one if None.
+        cache: For addresses: where whole files are kept once they were fetched. True is
+            ``cache`` in the data home; None or False reads byte ranges and keeps nothing.
+        storage_options: For addresses: credentials and the like, for http the fields of
+            ``cgbench.store.http_transport.HttpOptions``, for S3 the arguments of
+            ``s3fs.S3FileSystem``.
+        pipeline: What decodes whole shards of local files: ``python`` (zarr-python), ``zarrs``
+            (extra ``fast``), or zarrs where it is installed and ``CGBENCH_ZARRS`` is not ``0``.
 
     Raises:
-        UsageError: There is none.
-        IntegrityError: It is unfinished or files are missing.
+        UsageError: There is none, no access to it, or a package is missing.
+        IntegrityError: It is unfinished, damaged, or files are missing.
     """
-    return SystemStore(find_store(name_or_path, home))
-
-
-def _open_manifest(path: Path) -> Manifest:
-    if not path.is_dir():
-        raise UsageError(f"{path}: no such store")
-    if not (path / MANIFEST_NAME).is_file():
-        raise IntegrityError(
-            f"{path}: the store is not finished",
-            found="; ".join(missing_shards(path)) or "neither a manifest nor a journal",
-            fix="run the command that made it again (cgbench preprocess): finished shards are kept",
-        )
-    manifest = read_manifest(path)
-    # A missing file reads as fill values, without an error.
-    wrong = [
-        f"{file} ({'missing' if size is None else f'{size} instead of {expected} bytes'})"
-        for file, expected in expected_files(manifest).items()
-        if (size := file_size(path / file)) != expected
-    ]
-    if wrong:
-        raise IntegrityError(
-            f"{path}: {len(wrong)} files are missing or truncated",
-            found=", ".join(wrong[:5]),
-            fix="run the command that made the store again (cgbench preprocess), in a new folder",
-        )
-    return manifest
-
-
-def expected_files(manifest: Manifest) -> dict[str, int]:
-    """Return every file of a finished store, besides the manifest, with its size in bytes."""
-    return {name: record.size for name, record in manifest.files.items()} | {
-        shard.file: shard.size for shard in manifest.shards
-    }
-
-
-def file_size(path: Path) -> int | None:
-    """Return the size of a plain file, or None where there is none (links do not count)."""
-    return path.stat().st_size if path.is_file() and not path.is_symlink() else None
-
-
-def missing_shards(path: Path) -> list[str]:
-    """Return one line for each shard that an unfinished store still lacks."""
-    contents = Journal(path).read()
-    if contents is None:
-        return []
-    header, done = contents
-    return [
-        f"shard {index} of {header.n_units} (frames {index * header.shard} to "
-        f"{min((index + 1) * header.shard, header.n_frames)}) is missing"
-        for index in range(header.n_units)
-        if index not in done
-    ]
+    if not is_url(name_or_path):
+        if storage_options or cache:
+            raise UsageError(
+                f"{name_or_path}: storage options and caches are for addresses",
+                expected="https://…, http://… or s3://…",
+            )
+        return SystemStore(find_store(name_or_path, home), pipeline)
+    if isinstance(cache, bool) or cache is None:
+        kept = Cache(folder=data_home(home) / "cache") if cache else None
+    else:
+        kept = Cache(folder=cache) if isinstance(cache, Path) else cache
+    return SystemStore(RemoteFolder(str(name_or_path), storage_options, kept), pipeline)

@@ -49,6 +49,10 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 Consistency = Literal["yes", "no", "unknown"]
+#: Compressors of the arrays, all lossless (``cgbench.store.arrays.compressors``).
+CodecName = Literal["zstd", "lz4", "none"]
+#: The 16-bit integer that stands for frames which failed screening; it decodes to NaN.
+INVALID_COUNT: Final = -32768
 
 
 def chunk_frames(n_beads: int) -> int:
@@ -91,12 +95,42 @@ class SourceFile(Frozen):
     size: int
 
 
+class Quantisation(Frozen):
+    """How numbers are kept as 16-bit integers: value = scale × integer.
+
+    Coordinates are centred frame by frame first, so translations are lost. An error is at most
+    half a scale (the ``bounds``).
+
+    Attributes:
+        dtype: The type on disk.
+        scales: Per array name (``coordinates``, ``forces/<map>``) the value of one count, in Å or
+            kcal/mol/Å.
+        bounds: Per array name the largest error of a component.
+        centred: Whether the mean of each frame's coordinates was subtracted.
+    """
+
+    dtype: Literal["int16"] = "int16"
+    scales: dict[str, float]
+    bounds: dict[str, float]
+    centred: bool = True
+
+
+#: ``stated`` by the raw data's own index, ``verified`` against trajectories with times.
+IntervalSource = Literal["stated", "verified"]
+#: ``stated`` by an index file, ``files`` one file each, ``archive`` matched frame by frame.
+BoundariesSource = Literal["stated", "files", "archive"]
+
+_LATER: Final = frozenset({"quantisation", "frame_interval_source", "boundaries_source"})
+
+
 class StoreMetadata(Frozen):
     """What a store knows about its system, besides the arrays.
 
     Temperatures are in K and the frame interval in ps. ``start_kind`` holds one word per
     trajectory. ``trajectories_known`` is false where the raw data carry no trajectory index: the
-    frames then count as one trajectory whose time order must not be used.
+    frames then count as one trajectory whose time order must not be used. ``quantisation`` is
+    given where numbers are stored as integers. ``frame_interval_source`` says how the interval
+    is known, ``boundaries_source`` how the trajectories are.
     """
 
     system: str
@@ -113,6 +147,18 @@ class StoreMetadata(Frozen):
     start_kind: tuple[str, ...] | None
     sources: tuple[SourceFile, ...]
     description: str | None = None
+    quantisation: Quantisation | None = None
+    frame_interval_source: IntervalSource | None = None
+    boundaries_source: BoundariesSource | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_later_fields(
+        self, handler: pydantic.SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        # Fields that came after the first stores are left out where they say nothing, so that the
+        # fingerprints of those stores stay what they are.
+        data: dict[str, Any] = handler(self)
+        return {name: value for name, value in data.items() if name not in _LATER or value}
 
     @pydantic.model_validator(mode="after")
     def _force_maps_agree(self) -> "StoreMetadata":
@@ -193,30 +239,22 @@ class ArraySpec:
     dtype: str
     dims: tuple[str, ...]
     fill: float | int | bool
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, str | float]
 
 
-def array_specs(force_maps: tuple[str, ...]) -> tuple[ArraySpec, ...]:
-    """Return every array of a store, in the order in which a shard is written."""
+def array_specs(
+    force_maps: tuple[str, ...], quantisation: Quantisation | None = None
+) -> tuple[ArraySpec, ...]:
+    """Return every array of a store, in the order in which a shard is written.
+
+    With a quantisation, coordinates and forces are integers with the attributes of the CF
+    convention (``scale_factor``, ``_FillValue``), so that xarray decodes them.
+    """
     frame = ("frame",)
-    full = ("frame", "bead", "xyz")
-    nan = float("nan")
     return (
-        ArraySpec(
-            "coordinates",
-            "float32",
-            full,
-            nan,
-            {"units": UNITS["coordinates"], "long_name": "bead position"},
-        ),
+        _vectors("coordinates", "coordinates", "bead position", quantisation),
         *(
-            ArraySpec(
-                f"{FORCES_GROUP}/{name}",
-                "float32",
-                full,
-                nan,
-                {"units": UNITS["forces"], "long_name": f"bead force, map {name}"},
-            )
+            _vectors(f"{FORCES_GROUP}/{name}", "forces", f"bead force, map {name}", quantisation)
             for name in force_maps
         ),
         # Integers are filled with −1, so that frames never written cannot look like trajectory 0.
@@ -230,6 +268,21 @@ def array_specs(force_maps: tuple[str, ...]) -> tuple[ArraySpec, ...]:
         ),
         ArraySpec("valid", "bool", frame, False, {"long_name": "frame passed screening"}),
     )
+
+
+def _vectors(
+    name: str, quantity: str, long_name: str, quantisation: Quantisation | None
+) -> ArraySpec:
+    dims = ("frame", "bead", "xyz")
+    attributes: dict[str, str | float] = {"units": UNITS[quantity], "long_name": long_name}
+    if quantisation is None:
+        return ArraySpec(name, "float32", dims, float("nan"), attributes)
+    attributes |= {
+        "scale_factor": quantisation.scales[name],
+        "_FillValue": INVALID_COUNT,
+        "error_bound": quantisation.bounds[name],
+    }
+    return ArraySpec(name, quantisation.dtype, dims, INVALID_COUNT, attributes)
 
 
 BEAD_TYPE_SPEC: Final = ArraySpec(

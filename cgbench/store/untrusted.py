@@ -5,7 +5,7 @@ Only plain numbers in bounded arrays pass. What zarr would otherwise follow at t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +70,20 @@ def check_array(
         IntegrityError: No zarr v3 array, or one that could do harm.
         ValidationError: Another type or number of dimensions.
     """
-    data = _metadata(folder, "array")
+    return check_array_metadata(_metadata(folder, "array"), folder, dtypes, n_dimensions, max_bytes)
+
+
+def check_array_metadata(
+    data: Mapping[str, Any],
+    folder: object,
+    dtypes: Sequence[str],
+    n_dimensions: int,
+    max_bytes: int = MAX_ARRAY_BYTES,
+) -> ArrayInformation:
+    """Check the content of an array's ``zarr.json``; ``folder`` names it in messages.
+
+    Arguments and errors are those of ``check_array``.
+    """
     dtype = data.get("data_type")
     if dtype not in dtypes:
         raise ValidationError(
@@ -153,13 +166,13 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _lengths(value: Any, folder: Path, what: str, *, least: int) -> tuple[int, ...]:
+def _lengths(value: Any, folder: object, what: str, *, least: int) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(n) is int and n >= least for n in value):
         raise IntegrityError(f"{folder}: {what} is damaged", found=repr(value)[:80])
     return tuple(value)
 
 
-def _check_codecs(codecs: Any, folder: Path) -> None:
+def _check_codecs(codecs: Any, folder: object) -> None:
     if not isinstance(codecs, list) or not codecs:
         raise IntegrityError(f"{folder}: no list of codecs", found=repr(codecs)[:80])
     for codec in codecs:

@@ -1,5 +1,7 @@
 """Verification of a finished store: every byte of every file, every decoded value."""
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,10 @@ from cgbench.config import Frozen, file_sha256, read_text
 from cgbench.errors import CgbenchError
 from cgbench.progress import Progress, silent
 from cgbench.store.arrays import open_array
+from cgbench.store.local import expected_files, file_size, missing_shards
 from cgbench.store.manifest import Manifest, ShardRecord, data_sha256, read_manifest
-from cgbench.store.reader import expected_files, file_size, missing_shards
+from cgbench.store.reader import SystemStore
+from cgbench.store.remote import RemoteFolder
 from cgbench.store.schema import MANIFEST_NAME
 
 
@@ -27,16 +31,23 @@ class VerificationReport(Frozen):
         return not self.problems
 
 
-def verify_store(path: Path, progress: Progress = silent) -> VerificationReport:
+def verify_store(
+    store: Path | RemoteFolder | SystemStore, progress: Progress = silent
+) -> VerificationReport:
     """Check every file of a store against its manifest, and every shard through the codec.
 
     A single changed byte in any file is found, the manifest's own included; so are missing and
-    additional files.
+    additional files. Of a remote store every file is fetched, to a temporary folder and not to the
+    cache, and additional files are not found.
 
     Args:
-        path: The store's folder.
+        store: The store's folder, on this machine or on a server, or the open store.
         progress: Called after each file.
     """
+    place = store.path if isinstance(store, SystemStore) else store
+    if isinstance(place, RemoteFolder):
+        return _verify_remote(place, progress)
+    path = place
     if not path.is_dir():
         return _failed(path, [f"{path}: no such store"])
     if not (path / MANIFEST_NAME).is_file():
@@ -46,37 +57,79 @@ def verify_store(path: Path, progress: Progress = silent) -> VerificationReport:
         text = read_text(path / MANIFEST_NAME)
     except CgbenchError as error:
         return _failed(path, [error.message])
-    problems = []
+    problems = _listing(path, manifest)
+    return _compare(path, manifest, text, problems, lambda name: path / name, progress)
+
+
+def _verify_remote(folder: RemoteFolder, progress: Progress) -> VerificationReport:
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="cgbench-verify-") as name:
+        copies = Path(name)
+
+        def fetch(file: str) -> Path:
+            copy = copies / file
+            for shard in copies.glob("**/c/**/*"):
+                # One shard at a time is on disk.
+                if shard.is_file():
+                    shard.unlink()
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with copy.open("w+b") as handle:
+                    folder.fetch(file, handle)
+                if file in folder.manifest.files:
+                    folder.metadata(file)
+            except CgbenchError as error:
+                copy.unlink()
+                problems.append(error.message)
+            return copy
+
+        return _compare(
+            copies, folder.manifest, folder.manifest_text, problems, fetch, progress, str(folder)
+        )
+
+
+def _compare(
+    path: Path,
+    manifest: Manifest,
+    text: str,
+    problems: list[str],
+    get: Callable[[str], Path],
+    progress: Progress,
+    name_of_store: str | None = None,
+) -> VerificationReport:
+    """Compare all files with the manifest, one after the other; ``get`` returns their paths."""
     if text != manifest.text():
         problems.append(f"{MANIFEST_NAME}: changed outside its values")
-    problems += _listing(path, manifest)
-    sound = set()
     shards = {}
     files = expected_files(manifest)
     hashes = {name: record.sha256 for name, record in manifest.files.items()}
     hashes |= {shard.file: shard.file_sha256 for shard in manifest.shards}
+    records = {shard.file: shard for shard in manifest.shards}
+    # Decoding goes through the metadata files, which come first: it says something only where
+    # these are sound.
+    decoding = True
     for done, (name, size) in enumerate(files.items()):
         progress("verify", done, len(files))
-        found_size = file_size(path / name)
-        if found_size is None:
-            continue
-        found = file_sha256(path / name)
-        if name not in manifest.files:
-            shards[name] = found
-        if found_size != size or found != hashes[name]:
-            problems.append(
-                f"{name}: damaged ({found_size} of {size} bytes, sha256 {found[:12]}… instead of "
-                f"{hashes[name][:12]}…)"
-            )
-        else:
-            sound.add(name)
-    # Decoding goes through the metadata files, so it says something only where these are sound.
-    if set(manifest.files) <= sound:
-        decoded = (_decode(path, shard) for shard in manifest.shards if shard.file in sound)
-        problems += [problem for problem in decoded if problem]
+        copy = get(name)
+        found_size = file_size(copy)
+        sound = False
+        if found_size is not None:
+            found = file_sha256(copy)
+            if name in records:
+                shards[name] = found
+            sound = found_size == size and found == hashes[name]
+            if not sound:
+                problems.append(
+                    f"{name}: damaged ({found_size} of {size} bytes, sha256 {found[:12]}… instead "
+                    f"of {hashes[name][:12]}…)"
+                )
+        if name not in records:
+            decoding = decoding and sound
+        elif sound and decoding and (problem := _decode(path, records[name])):
+            problems.append(problem)
     progress("verify", len(files), len(files))
     return VerificationReport(
-        path=str(path),
+        path=name_of_store or str(path),
         fingerprint=manifest.fingerprint,
         problems=tuple(problems),
         shards=dict(sorted(shards.items())),

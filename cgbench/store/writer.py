@@ -1,16 +1,18 @@
-"""The one writer of stores: a shard at a time, each read back, hashed and journaled."""
+"""The one writer of stores: units in parallel, each verified; one journal, one manifest."""
 
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 import zarr
 
-from cgbench.config import file_sha256, fingerprint, write_atomic
-from cgbench.errors import UsageError, ValidationError
+from cgbench.config import file_sha256, write_atomic
+from cgbench.errors import IntegrityError, UsageError, ValidationError
 from cgbench.progress import Progress, silent
-from cgbench.store.arrays import ZARR_METADATA, consolidate, create_array, open_array
+from cgbench.store.arrays import ZARR_METADATA, consolidate, create_array, flush_to_disk
 from cgbench.store.manifest import (
     ArrayRecord,
     FileRecord,
@@ -18,22 +20,31 @@ from cgbench.store.manifest import (
     JournalHeader,
     Manifest,
     UnitRecord,
-    data_sha256,
     read_manifest,
 )
+from cgbench.store.plan import WritePlan, unfinished_plan
+from cgbench.store.scheduling import Scheduler, run_units
 from cgbench.store.schema import (
     BEAD_TYPE_SPEC,
+    BYTES_PER_BEAD,
     FORCES_GROUP,
     JOURNAL_NAME,
     MANIFEST_NAME,
-    SCHEMA_VERSION,
+    CodecName,
     FrameSource,
-    IntArray,
     Layout,
     StoreMetadata,
     array_specs,
 )
-from cgbench.store.shards import read_unit, record_shard, write_shard
+from cgbench.store.shard_file import sweep
+from cgbench.store.shards import UnitWriter, write_shard
+from cgbench.store.sources import RawFiles
+
+#: What units that threads and processes have under way hold together at most: for each its arrays
+#: and as much as one of them while it is read, encoded and read back in pieces.
+MEMORY_BYTES: Final = 1_400_000_000
+#: What each process holds besides, mostly code.
+PROCESS_BYTES: Final = 200_000_000
 
 
 def write_store(
@@ -41,131 +52,109 @@ def write_store(
     source: FrameSource,
     metadata: StoreMetadata,
     *,
+    scheduler: Scheduler = "threads",
     workers: int = 1,
+    codec: CodecName = "zstd",
     layout: Layout | None = None,
+    raw: RawFiles | None = None,
     progress: Progress = silent,
 ) -> Manifest:
     """Write a store, or complete one whose writing was interrupted.
 
-    The unit is one shard of every array: read from the source, written, read back from disk
-    through the codec, compared, and recorded in a journal. Finished shards are not written again
-    after an interruption. The manifest does not depend on workers or interruptions. Memory is
-    bounded by one shard of each array.
+    The unit is one shard of every array: read from the source, written under a temporary name,
+    synchronised, read back through the codec, compared, renamed, and recorded in a journal.
+    Finished shards are not written again after an interruption. The manifest does not depend on
+    scheduler, workers, order or interruptions. Memory is bounded by the units under way.
 
     Args:
-        path: Folder of the store. It must not exist, or hold the same store unfinished.
-        source: Where frames come from.
+        path: Folder of the store. It must not exist, or hold the same store unfinished. Workers of
+            a cluster must see it under the same name.
+        source: Where frames come from; picklable unless the scheduler is ``threads``.
         metadata: What the store says about its system.
-        workers: Threads that read and screen the source. There is always one writer.
+        scheduler: ``threads``, ``processes``, ``tcp://host:port`` of a dask scheduler, or a
+            ``distributed.Client``. Journal and manifest are always written by this process.
+        workers: Units under way at a time, fewer where they would not fit in memory.
+        codec: How bytes are compressed; what is read back is the same with each.
         layout: Chunk and shard sizes; the standard ones by default.
+        raw: The raw files, where ``metadata.sources`` is to be filled in with their hashes.
         progress: Called after each shard with frames done and frames in all.
 
     Raises:
-        UsageError: The folder holds something else.
-        IntegrityError: A shard does not read back as it was written.
+        UsageError: The folder holds something else, or the scheduler is unknown or not there.
+        IntegrityError: A shard does not read back as it was written, or a raw file changed.
         ValidationError: The source disagrees with itself or the metadata, or no frame is valid.
+        OSError: The disk is full; what is finished is kept.
     """
-    _check_source(source, metadata)
-    layout = layout or Layout.standard(source.n_frames, source.n_beads)
-    plan = plan_fingerprint(source, metadata, layout)
-    done = _prepare(path, source, metadata, layout, plan)
+    plan = WritePlan.of(source, metadata, layout=layout, codec=codec, raw=raw)
+    try:
+        return carry_out(plan, path.absolute(), scheduler, workers, progress)
+    finally:
+        if raw is not None:
+            raw.close()
+
+
+def carry_out(
+    plan: WritePlan, path: Path, scheduler: Scheduler, workers: int, progress: Progress
+) -> Manifest:
+    """Write what a plan says; see :func:`write_store`."""
+    done = _prepare(path, plan)
     if done is None:
-        return _finished(path, plan)
+        return _finished(path, plan, progress)
+    source = plan.source
     journal = Journal(path)
-    trajectory, frame_in_trajectory = _trajectory_index(source)
-    arrays = {
-        spec.name: open_array(path / spec.name, "r+") for spec in array_specs(source.force_maps)
-    }
-    for index, (start, stop) in enumerate(layout.shard_ranges(source.n_frames)):
-        if index not in done:
-            values, counts = read_unit(source, start, stop, layout.chunk, workers)
-            values["trajectory"] = trajectory[start:stop]
-            values["frame_in_trajectory"] = frame_in_trajectory[start:stop]
-            shards = tuple(
-                write_shard(path, arrays[name], name, index, start, stop, values[name])
-                for name in arrays
+    units = plan.layout.shard_ranges(source.n_frames)
+    missing = [index for index in range(len(units)) if index not in done]
+    write = UnitWriter(path, source, plan.layout, plan.metadata.quantisation)
+    frames = sum(unit.stop - unit.start for unit in done.values())
+    progress("store", frames, source.n_frames)
+    in_order = _tell(plan, path, done, 0)
+    for unit in run_units(write, missing, scheduler, _under_way(plan, scheduler, workers)):
+        _check_files(path, unit)
+        journal.append(unit)
+        done[unit.index] = unit
+        in_order = _tell(plan, path, done, in_order)
+        frames += unit.stop - unit.start
+        progress("store", frames, source.n_frames)
+    metadata = plan.metadata
+    if plan.raw is not None:
+        metadata = metadata.model_copy(update={"sources": plan.raw.hashed(path, progress)})
+    return _finish(path, plan, metadata, [done[index] for index in sorted(done)])
+
+
+def _under_way(plan: WritePlan, scheduler: Scheduler, workers: int) -> int:
+    """Return how many units may be under way: as many as workers, if they fit in memory here."""
+    if scheduler not in ("threads", "processes"):
+        return workers
+    source = plan.source
+    array = min(plan.layout.shard, source.n_frames) * source.n_beads * BYTES_PER_BEAD
+    each = array * (2 + len(source.force_maps)) + PROCESS_BYTES * (scheduler == "processes")
+    return max(1, min(workers, MEMORY_BYTES // each))
+
+
+def _tell(plan: WritePlan, path: Path, done: dict[int, UnitRecord], in_order: int) -> int:
+    """Tell who hashes the raw files how far frames are written without a hole; return the unit."""
+    while in_order in done:
+        in_order += 1
+    if plan.raw is not None and in_order:
+        plan.raw.written(path, done[in_order - 1].stop / plan.source.n_frames)
+    return in_order
+
+
+def _check_files(path: Path, unit: UnitRecord) -> None:
+    """Check that a worker's files are where this process sees them."""
+    for shard in unit.shards:
+        if not (path / shard.file).is_file():
+            raise IntegrityError(
+                f"{path / shard.file}: was written by a worker, and is not here",
+                fix="put the store on a file system that every worker sees under the same path",
             )
-            done[index] = UnitRecord(
-                index=index,
-                start=start,
-                stop=stop,
-                n_valid=int(values["valid"].sum()),
-                screening=counts,
-                shards=shards,
-            )
-            journal.append(done[index])
-        progress("store", stop, source.n_frames)
-    return _finish(path, source, metadata, layout, plan, [done[index] for index in sorted(done)])
 
 
-def _check_source(source: FrameSource, metadata: StoreMetadata) -> None:
-    what = f"frames of {metadata.system}"
-    if source.n_frames < 1:
-        raise ValidationError(what, expected="at least one frame", found=source.n_frames)
-    if source.n_beads != len(metadata.sequence):
-        raise ValidationError(
-            f"{what}: wrong number of beads",
-            expected=f"{len(metadata.sequence)} for the sequence {metadata.sequence}",
-            found=source.n_beads,
-        )
-    if tuple(source.force_maps) != metadata.force_maps:
-        raise ValidationError(
-            f"{what}: force maps", expected=metadata.force_maps, found=tuple(source.force_maps)
-        )
-    if source.bead_types.shape != (source.n_beads,):
-        raise ValidationError(
-            f"{what}: bead types", expected=(source.n_beads,), found=source.bead_types.shape
-        )
-    lengths = source.trajectory_lengths
-    if (lengths is not None) != metadata.trajectories_known:
-        raise ValidationError(
-            f"{what}: trajectory lengths",
-            expected="given" if metadata.trajectories_known else "not given",
-            found="not given" if lengths is None else "given",
-        )
-    if lengths is not None and (lengths.min() < 1 or lengths.sum() != source.n_frames):
-        raise ValidationError(
-            f"{what}: trajectory lengths",
-            expected=f"positive numbers that sum to {source.n_frames}",
-            found=f"smallest {lengths.min()}, sum {lengths.sum()}",
-        )
-    n_trajectories = 1 if lengths is None else len(lengths)
-    if metadata.start_kind is not None and len(metadata.start_kind) != n_trajectories:
-        raise ValidationError(
-            f"{what}: start kinds", expected=n_trajectories, found=len(metadata.start_kind)
-        )
-
-
-def plan_fingerprint(
-    source: FrameSource, metadata: StoreMetadata, layout: Layout | None = None
-) -> str:
-    """Return the identity of what is to be written: an interrupted write goes on only with it."""
-    layout = layout or Layout.standard(source.n_frames, source.n_beads)
-    lengths = source.trajectory_lengths
-    return fingerprint(
-        {
-            "schema": SCHEMA_VERSION,
-            "metadata": metadata.model_dump(mode="json"),
-            "layout": layout.model_dump(mode="json"),
-            "n_frames": source.n_frames,
-            "bead_types": source.bead_types.tolist(),
-            "lengths": None if lengths is None else data_sha256(lengths.astype(np.int64)),
-        }
-    )
-
-
-def unfinished_plan(path: Path) -> str | None:
-    """Return the identity of the store that a folder holds unfinished, or None."""
-    contents = Journal(path).read()
-    return None if contents is None else contents[0].plan
-
-
-def _prepare(
-    path: Path, source: FrameSource, metadata: StoreMetadata, layout: Layout, plan: str
-) -> dict[int, UnitRecord] | None:
+def _prepare(path: Path, plan: WritePlan) -> dict[int, UnitRecord] | None:
     """Create or reopen the store; return its finished units, or None if all of it is finished."""
     if (path / MANIFEST_NAME).exists():
         return None
+    identity = plan.unfinished()
     journal = Journal(path)
     contents = journal.read()
     if contents is None:
@@ -176,23 +165,27 @@ def _prepare(
                 fix="give a folder that does not exist",
             )
         path.mkdir(parents=True, exist_ok=True)
-        units = layout.shard_ranges(source.n_frames)
         journal.start(
             JournalHeader(
-                plan=plan, n_units=len(units), n_frames=source.n_frames, shard=layout.shard
+                plan=identity,
+                n_units=len(plan.layout.shard_ranges(plan.source.n_frames)),
+                n_frames=plan.source.n_frames,
+                shard=plan.layout.shard,
             )
         )
         done: dict[int, UnitRecord] = {}
     else:
         header, done = contents
-        if header.plan != plan:
+        if header.plan != identity:
             raise UsageError(
                 f"{path}: holds another store, unfinished",
                 fix=f"remove {path}, or finish it with the same input and settings",
             )
         journal.restart()
-    _create_arrays(path, source, metadata, layout)
-    return {index: unit for index, unit in done.items() if _intact(path, unit)}
+        # What a run that was killed left behind would take room again and again.
+        sweep(path)
+    _create_arrays(path, plan)
+    return _intact_units(path, done)
 
 
 def _foreign(path: Path) -> list[Path]:
@@ -200,18 +193,17 @@ def _foreign(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if not entry.name.startswith(f".{JOURNAL_NAME}.")]
 
 
-def _create_arrays(
-    path: Path, source: FrameSource, metadata: StoreMetadata, layout: Layout
-) -> None:
+def _create_arrays(path: Path, plan: WritePlan) -> None:
+    source, layout = plan.source, plan.layout
     # Metadata files appear whole (zarr renames them into place), so each is there or to be made.
     if (path / ZARR_METADATA).exists():
         root = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
     else:
-        root = zarr.create_group(path, zarr_format=3, attributes=metadata.attributes())
+        root = zarr.create_group(path, zarr_format=3)
     if source.force_maps and not (path / FORCES_GROUP / ZARR_METADATA).exists():
         root.create_group(FORCES_GROUP)
     tails = {"frame": 0, "bead": source.n_beads, "xyz": 3}
-    for spec in array_specs(source.force_maps):
+    for spec in array_specs(source.force_maps, plan.metadata.quantisation):
         if not (path / spec.name / ZARR_METADATA).exists():
             tail = [tails[name] for name in spec.dims[1:]]
             create_array(
@@ -220,26 +212,24 @@ def _create_arrays(
                 [source.n_frames, *tail],
                 [layout.chunk, *tail],
                 [layout.shard, *tail],
+                codec=plan.codec,
             )
     if not (path / BEAD_TYPE_SPEC.name / ZARR_METADATA).exists():
-        create_array(root, BEAD_TYPE_SPEC, [source.n_beads], [source.n_beads])
+        create_array(root, BEAD_TYPE_SPEC, [source.n_beads], [source.n_beads], codec=plan.codec)
 
 
-def _intact(path: Path, unit: UnitRecord) -> bool:
-    return all(
-        (path / shard.file).is_file() and file_sha256(path / shard.file) == shard.file_sha256
-        for shard in unit.shards
-    )
+def _intact_units(path: Path, units: dict[int, UnitRecord]) -> dict[int, UnitRecord]:
+    """Return the finished units whose files still are what the journal says."""
 
+    def intact(unit: UnitRecord) -> bool:
+        return all(
+            (path / shard.file).is_file() and file_sha256(path / shard.file) == shard.file_sha256
+            for shard in unit.shards
+        )
 
-def _trajectory_index(source: FrameSource) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    lengths = source.trajectory_lengths
-    if lengths is None:
-        lengths = np.array([source.n_frames], dtype=np.int64)
-    starts: IntArray = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    within = np.arange(source.n_frames, dtype=np.int64) - np.repeat(starts, lengths)
-    return numbers, within.astype(np.int32)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        sound = list(pool.map(intact, units.values()))
+    return {index: unit for (index, unit), good in zip(units.items(), sound, strict=True) if good}
 
 
 def _raw_files(metadata: StoreMetadata) -> str:
@@ -248,13 +238,9 @@ def _raw_files(metadata: StoreMetadata) -> str:
 
 
 def _finish(
-    path: Path,
-    source: FrameSource,
-    metadata: StoreMetadata,
-    layout: Layout,
-    plan: str,
-    units: list[UnitRecord],
+    path: Path, plan: WritePlan, metadata: StoreMetadata, units: list[UnitRecord]
 ) -> Manifest:
+    source = plan.source
     n_valid = sum(unit.n_valid for unit in units)
     screening: dict[str, int] = {}
     for unit in units:
@@ -268,26 +254,23 @@ def _finish(
             fix="check units (Å, kcal/mol/Å), bead order and the raw files",
         )
     bead_types = source.bead_types.astype(np.int64)
-    array = open_array(path / BEAD_TYPE_SPEC.name, "r+")
-    array[:] = bead_types
-    bead_record = record_shard(
-        path, BEAD_TYPE_SPEC.name, f"{BEAD_TYPE_SPEC.name}/c/0", 0, 0, source.n_beads, bead_types
-    )
+    bead_record = write_shard(path, BEAD_TYPE_SPEC.name, 0, 0, source.n_beads, bead_types)
+    zarr.open_group(path, mode="r+", use_consolidated=False).attrs.put(metadata.attributes())
     consolidate(path)
-    _sweep(path)
-    specs = (BEAD_TYPE_SPEC, *array_specs(source.force_maps))
+    sweep(path)
+    specs = (BEAD_TYPE_SPEC, *array_specs(source.force_maps, metadata.quantisation))
     tails = {"bead": source.n_beads, "xyz": 3, "frame": source.n_frames}
     lengths = source.trajectory_lengths
     manifest = Manifest(
         fingerprint="",
-        plan=plan,
+        plan=plan.content(metadata),
         metadata=metadata,
         n_frames=source.n_frames,
         n_beads=source.n_beads,
         n_trajectories=1 if lengths is None else len(lengths),
         n_valid=n_valid,
         screening=dict(sorted(screening.items())),
-        layout=layout,
+        layout=plan.layout,
         arrays=tuple(
             ArrayRecord(
                 name=spec.name, dtype=spec.dtype, shape=tuple(tails[dim] for dim in spec.dims)
@@ -303,29 +286,31 @@ def _finish(
         },
     )
     manifest = manifest.model_copy(update={"fingerprint": manifest.content_fingerprint()})
+    _flush_folders(path)
     write_atomic(path / MANIFEST_NAME, manifest.text())
     Journal(path).path.unlink()
     return manifest
 
 
-def _sweep(path: Path) -> None:
-    """Remove what writes that were cut off left behind (zarr and we name these alike)."""
-    for file in path.rglob("*.partial"):
-        if file.is_file():
-            file.unlink()
+def _flush_folders(path: Path) -> None:
+    """Wait until the names of all files are on disk, as their contents are already."""
+    for folder in (path, *(entry for entry in path.rglob("*") if entry.is_dir())):
+        flush_to_disk(folder)
 
 
-def _finished(path: Path, plan: str) -> Manifest:
+def _finished(path: Path, plan: WritePlan, progress: Progress) -> Manifest:
     """Return the manifest of a store that is finished, if it is the one that was asked for."""
     manifest = read_manifest(path)
-    if manifest.plan != plan:
+    journal = Journal(path)
+    # There still is a journal if the writer was stopped between the two.
+    same = unfinished_plan(path) == plan.unfinished()
+    if not same and not plan.is_finished(path, manifest, progress):
         raise UsageError(
             f"{path}: a finished store with other content is there already",
             found=manifest.fingerprint,
             fix=f"remove {path} to write it anew",
         )
-    # There still is a journal if the writer was stopped between the two.
-    Journal(path).path.unlink(missing_ok=True)
+    journal.path.unlink(missing_ok=True)
     return manifest
 
 
@@ -337,6 +322,26 @@ def remove_store(path: Path) -> None:
     """
     if not path.exists():
         return
-    if not (path / MANIFEST_NAME).is_file() and not (path / JOURNAL_NAME).is_file():
-        raise UsageError(f"{path}: is no store, and is not removed")
+    check_replaceable(path)
+    for entry in path.iterdir():
+        # Whoever is killed meanwhile leaves what is still known for a store.
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
     shutil.rmtree(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that a path is free, or holds a store, finished or not.
+
+    Raises:
+        UsageError: Something else is there.
+    """
+    if not path.exists() or (path / MANIFEST_NAME).is_file() or (path / JOURNAL_NAME).is_file():
+        return
+    # The beginning of a store that was cut off has no content yet.
+    if not path.is_dir() or _foreign(path):
+        raise UsageError(
+            f"{path}: is no store, and is neither replaced nor removed",
+            expected="a store, or a folder that does not exist",
+            fix="give another path, or move it away",
+        )

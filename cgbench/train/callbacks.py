@@ -1,4 +1,4 @@
-"""What happens beside the optimisation: progress, a limit on the time, and Ctrl-C."""
+"""What happens beside the optimisation: progress, checkpoints, a limit on the time, and Ctrl-C."""
 
 import contextlib
 import signal
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cgbench.progress import Progress
 
@@ -41,6 +42,19 @@ class ReportProgress(lightning.Callback):
         self.progress(f"train ({text})", min(done, 1.0), 1.0)
 
 
+class WithinEpochs(ModelCheckpoint):
+    """Checkpoints at intervals of time, for epochs that take hours."""
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **options: Any) -> None:
+        """Save if it is time to, but not after an epoch's last batch.
+
+        Validation comes next, which a run resumed there would pass over, and then the epoch's own
+        checkpoint.
+        """
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_batch_end(trainer, *args, **options)
+
+
 class TimeLimit(lightning.Callback):
     """Stops after the epoch in which a run's time, over all its resumptions, is used up."""
 
@@ -53,11 +67,20 @@ class TimeLimit(lightning.Callback):
         """Start the clock."""
         self.mark = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        """Stop the trainer when the limit is reached."""
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Count the time, for a checkpoint that is written within the epoch."""
+        self._count()
+
+    def _count(self) -> None:
         now = time.monotonic()
         self.used += now - self.mark
         self.mark = now
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        """Stop the trainer when the limit is reached."""
+        self._count()
         if self.used >= self.limit:
             trainer.should_stop = True
 

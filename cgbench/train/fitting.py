@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cgbench import registry
 from cgbench.errors import ValidationError
 from cgbench.evaluate import ReferenceBundle, frame_weights
 from cgbench.priors import PriorFitSettings, PriorParameters, fit_priors
@@ -46,6 +45,6 @@ def fit_system_prior(
         store.coordinates()[frames],
         weights,
         np.asarray(store.bead_types),
-        registry.system(store.metadata.system).temperature,
+        store.metadata.temperature,
         settings,
     )

@@ -1,9 +1,10 @@
-"""One training run from a configuration to ``model.pt``, resumable at every epoch."""
+"""One training run from a configuration to ``model.pt``, resumable between and within epochs."""
 
 import io
 import logging
 import time
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
 from cgbench import config as files
-from cgbench import provenance, registry
+from cgbench import provenance
 from cgbench.config import Frozen
 from cgbench.data import ForcesDataModule
 from cgbench.errors import IntegrityError, UsageError
@@ -31,7 +32,7 @@ from cgbench.priors import PriorParameters, plot_priors
 from cgbench.progress import Progress, silent
 from cgbench.splits import Split, read_split
 from cgbench.store import SystemStore, find_reference, find_split, open_store
-from cgbench.train.callbacks import ReportProgress, TimeLimit, interruptible
+from cgbench.train.callbacks import ReportProgress, TimeLimit, WithinEpochs, interruptible
 from cgbench.train.config import TrainingConfig
 from cgbench.train.fitting import fit_system_prior, training_weights
 from cgbench.train.logs import MetricsLog
@@ -123,7 +124,7 @@ def _quiet() -> None:
 
 
 def _trainer(
-    settings: TrainingConfig, out: Path, progress: Progress
+    settings: TrainingConfig, out: Path, checkpoint_minutes: float | None, progress: Progress
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     _quiet()
     logs = out / "logs"
@@ -154,6 +155,16 @@ def _trainer(
     ]
     if optimiser.maximum_minutes is not None:
         callbacks.append(TimeLimit(optimiser.maximum_minutes))
+    if checkpoint_minutes is not None:
+        callbacks.append(
+            WithinEpochs(
+                dirpath=logs,
+                filename="last",
+                enable_version_counter=False,
+                train_time_interval=timedelta(minutes=checkpoint_minutes),
+                save_on_train_epoch_end=False,
+            )
+        )
     trainer = lightning.Trainer(
         accelerator=settings.accelerator,
         devices=1,
@@ -178,6 +189,7 @@ def train(
     home: Path | None = None,
     resume: bool = False,
     force: bool = False,
+    checkpoint_minutes: float | None = 10.0,
     progress: Progress = silent,
 ) -> TrainingOutcome:
     """Train a network on top of a fitted prior and write ``model.pt``.
@@ -186,11 +198,24 @@ def train(
     ``model.pt``, ``training.json`` and ``provenance.json``. A finished run with the same
     configuration, store and split is returned as it is.
 
+    Args:
+        settings: What to train on what, and how.
+        out: The run folder.
+        home: Data home to look names up in.
+        resume: Continue an unfinished run from its last checkpoint. The weights become those of an
+            uninterrupted run; the logged training loss of the epoch counts the rest of it alone.
+        force: Start over.
+        checkpoint_minutes: Time between checkpoints within an epoch; None for those at the ends of
+            epochs alone.
+        progress: Told of the fit of the prior and of the training.
+
     Raises:
-        UsageError: The system, split or force map is unknown, or the folder holds another run.
+        UsageError: The system, split or force map is unknown, the folder holds another run, or the
+            time between checkpoints is not above zero.
         SimulationError: The loss diverged.
     """
-    registry.system(settings.system)
+    if checkpoint_minutes is not None and not checkpoint_minutes > 0:
+        raise UsageError("checkpoint_minutes", expected="above 0", found=checkpoint_minutes)
     store = open_store(settings.system, home)
     store.force_map(settings.force_map)
     split = read_split(find_split(settings.system, settings.split, home))
@@ -229,7 +254,7 @@ def train(
         seed=settings.seed,
     )
     module = ForceMatching(network, settings.optimiser)
-    trainer, best = _trainer(settings, out, progress)
+    trainer, best = _trainer(settings, out, checkpoint_minutes, progress)
     checkpoint = out / "logs" / "last.ckpt"
     started = time.monotonic()
     try:
