@@ -36,7 +36,7 @@ def download(
         bool, typer.Option("--sizes", help="Ask the servers for sizes, and fetch nothing.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be fetched from where to where.")
+        bool, typer.Option("--dry-run", help="Say what would be fetched, and from where.")
     ] = False,
     jobs: Annotated[
         int | None,
