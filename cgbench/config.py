@@ -1,11 +1,13 @@
 """Frozen configuration models, fingerprints, safe file reading and the data home."""
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import platformdirs
 import pydantic
@@ -120,17 +122,24 @@ def read_model(model: type[Model], path: Path) -> Model:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    with whole_file(path) as handle:
+        handle.write(content.encode() if isinstance(content, str) else content)
 
-    The content goes to a temporary file in the same folder, is flushed to disk and renamed.
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a handle to a file that takes its place when all of it is written.
+
+    The content goes to a temporary file in the same folder, is flushed to disk and renamed; after
+    an error there is what was there before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         # mkstemp makes files private; results are meant to be read by others.

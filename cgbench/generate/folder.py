@@ -1,8 +1,6 @@
 """The folder of a run: settings, plan, and finished trajectories, each whole or not there."""
 
 import contextlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any, BinaryIO, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cgbench.config import Frozen, file_sha256, read_model, write_atomic, write_model
+from cgbench.config import Frozen, file_sha256, read_model, whole_file, write_atomic, write_model
 from cgbench.errors import IntegrityError, UsageError
 from cgbench.generate.records import Frames, PlannedTrajectory, TrajectoryRecord
 from cgbench.generate.settings import GenerationSettings
@@ -198,21 +196,10 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{path.name}.*.partial"):
         stale.unlink(missing_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as handle:
+        write(handle)
 
 
 def load_arrays(path: Path, names: tuple[str, ...] | None) -> dict[str, NDArray[Any]]:

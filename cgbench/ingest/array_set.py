@@ -8,7 +8,7 @@ import numpy as np
 from cgbench import registry
 from cgbench.errors import ValidationError
 from cgbench.ingest.npy import FrameFile, read_integers, read_lengths
-from cgbench.ingest.screening import screen
+from cgbench.ingest.screening import screened_block
 from cgbench.store import FloatArray, FrameBlock, IntArray
 
 
@@ -101,10 +101,7 @@ class ArraySet:
             forces = {
                 name: _scaled(file.read(start, stop), force) for name, file in self._forces.items()
             }
-        screened = screen(coordinates, forces)
-        return FrameBlock(
-            coordinates=coordinates, forces=forces, valid=screened.valid, counts=screened.counts
-        )
+        return screened_block(coordinates, forces)
 
 
 def _scaled(values: FloatArray, scale: np.float32) -> FloatArray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cgbench.config import read_data
 from cgbench.errors import IntegrityError, UsageError, ValidationError
-from cgbench.ingest.screening import screen
+from cgbench.ingest.screening import screened_block
 from cgbench.store import FloatArray, FrameBlock, IntArray
 
 #: No header of an array of numbers is longer.
@@ -335,7 +335,4 @@ class NpySource:
         """Return the frames of a half-open range as float32, screened."""
         coordinates = self._coordinates.read(start, stop)
         forces = {name: file.read(start, stop) for name, file in self._forces.items()}
-        screened = screen(coordinates, forces)
-        return FrameBlock(
-            coordinates=coordinates, forces=forces, valid=screened.valid, counts=screened.counts
-        )
+        return screened_block(coordinates, forces)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cgbench.registry import constants
-from cgbench.store import BoolArray, FloatArray
+from cgbench.store import BoolArray, FloatArray, FrameBlock
 
 REASONS: Final = (
     "nonfinite_coordinates",
@@ -82,6 +82,19 @@ def _bonds(coordinates: FloatArray) -> FloatArray:
     lengths = steps[..., 0] + steps[..., 1]
     lengths += steps[..., 2]
     return np.sqrt(lengths, out=lengths)
+
+
+def screened_block(coordinates: FloatArray, forces: Mapping[str, FloatArray]) -> FrameBlock:
+    """Return frames with what screening says of them, as the writer takes them.
+
+    Args:
+        coordinates: (n, beads, 3) in Å.
+        forces: Per force map (n, beads, 3) in kcal/mol/Å.
+    """
+    screened = screen(coordinates, forces)
+    return FrameBlock(
+        coordinates=coordinates, forces=forces, valid=screened.valid, counts=screened.counts
+    )
 
 
 def _every(values: npt.NDArray[np.bool_]) -> BoolArray:

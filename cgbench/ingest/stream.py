@@ -13,7 +13,7 @@ from cgbench.errors import IntegrityError, ValidationError
 from cgbench.fetch import RangeReader, Settings
 from cgbench.ingest.hashing import Wait
 from cgbench.ingest.npy import HEAD_BYTES, check_frames, parse_header, read_frames
-from cgbench.ingest.screening import screen
+from cgbench.ingest.screening import screened_block
 from cgbench.store import FloatArray, FrameBlock, IntArray, Layout
 from cgbench.store.arrays import open_array
 
@@ -194,10 +194,7 @@ class RangeSource:
             for role, parts in pieces.items()
         }
         coordinates = arrays.pop("coordinates")
-        screened = screen(coordinates, arrays)
-        return FrameBlock(
-            coordinates=coordinates, forces=arrays, valid=screened.valid, counts=screened.counts
-        )
+        return screened_block(coordinates, arrays)
 
     def close(self) -> None:
         """End the threads; the next reading starts new ones."""

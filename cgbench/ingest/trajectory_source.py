@@ -11,7 +11,7 @@ from cgbench import registry
 from cgbench.errors import UsageError, ValidationError
 from cgbench.ingest.force_files import ForceFile, inspect_forces, read_forces, sidecar_of
 from cgbench.ingest.hashing import LocalFile, RawFile
-from cgbench.ingest.screening import screen
+from cgbench.ingest.screening import screened_block
 from cgbench.ingest.topology import find_topology, load_topology, select_beads
 from cgbench.ingest.trajectory_files import (
     TrajectoryFile,
@@ -146,10 +146,7 @@ class TrajectorySource:
                     values[inside] = self._forces(number, name, frames)
             row += count
             number += 1
-        screened = screen(coordinates, forces)
-        return FrameBlock(
-            coordinates=coordinates, forces=forces, valid=screened.valid, counts=screened.counts
-        )
+        return screened_block(coordinates, forces)
 
     def raw_files(self, topology: Path | None = None) -> list[tuple[str, RawFile]]:
         """Return every file by its role, for the hashes that a store keeps."""
