@@ -129,7 +129,8 @@ def test_evaluate_report_and_table_on_a_model(
     table = to_frame(result)
     assert set(table.metric) == set(system.metrics)
     assert table.set_index("metric").loc["rg_w1", "unit"] == "Å"
-    for name in ("config.yaml", "model.pt", "check.json", "provenance.json", "report.html"):
+    check = f"check/{SYSTEM}.json"
+    for name in ("config.yaml", "model.pt", check, "provenance.json", "report.html"):
         assert (run / name).is_file()
 
     again = tmp_path / "ensemble"

@@ -161,7 +161,7 @@ def test_mutants_are_reported_with_what_their_entry_says(
     publish_entry(root, "a3d-2MTQ", entry.replace(b"   1P7I", b"   2MTQ", 1))
     result = run("a3d-2MTQ")
     assert result.exit_code == 4
-    assert "beads of a3d are not all in 2MTQ" in flat(result.stderr)
+    assert "no chain of 2MTQ is a3d but for a few residues" in flat(result.stderr)
     assert not (home / "native" / "a3d-2MTQ.pdb").exists()
 
 

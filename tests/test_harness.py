@@ -57,13 +57,12 @@ def test_the_reference_itself_scores_zero():
     assert row.result.weights_status == "ok"
     for metric in COMPARED:
         value = row.result.metrics[metric]
-        if metric == "native_population":
-            assert value.value == pytest.approx(value.target)
-        elif metric == "dihedral_js":
-            # The bundle keeps angles by their bins, float32 puts a few on the other side.
-            assert value.value == pytest.approx(0.0, abs=1e-4)
-        else:
-            assert value.value == pytest.approx(0.0, abs=1e-6), metric
+        expected = {"target": value.target, "max": 1.0, "min": 0.0}
+        perfect = expected[registry.metric(metric).direction]
+        # Even the reference has some mass in cells above the cutoff.
+        # Two draws of a million points, which the BioEmu benchmark compares, differ by chance.
+        near = {"precision": 1e-2, "bioemu_fes_mae": 0.1}.get(metric, 1e-6)
+        assert value.value == pytest.approx(perfect, abs=near), metric
         assert value.lo <= value.value <= value.hi
     np.testing.assert_allclose(row.display.fes_model, row.display.fes_reference, atol=1e-6)
     np.testing.assert_allclose(row.display.fes_reference, bundle().fes, atol=1e-9)
@@ -83,7 +82,7 @@ def test_other_trajectories_of_the_same_dynamics_score_at_the_noise_floor(right,
 
 
 def test_every_row_has_every_metric(right, rows):
-    expected = {spec.id for spec in registry.metrics()}
+    expected = {spec.id for spec in registry.metrics() if "training" not in spec.needs}
     for row in (right, *rows.values(), scored(samples(0.3))):
         assert set(row.result.metrics) == expected
         for metric, value in row.result.metrics.items():

@@ -20,7 +20,7 @@ from cgbench.store import (
 
 PLACES = [
     (find_store, ("chignolin",), "store/chignolin.zarr"),
-    (find_reference, ("chignolin",), "references/v1/chignolin.zarr"),
+    (find_reference, ("chignolin",), "references/v2/chignolin.zarr"),
     (find_split, ("chignolin", "block-v1"), "splits/chignolin/block-v1.json"),
     (find_model, ("torchmd-gn/chignolin",), "models/torchmd-gn/chignolin/model.pt"),
     (find_native, ("chignolin",), "native/chignolin.pdb"),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.spatial
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -167,44 +166,6 @@ def test_number_of_metastable_sets_stays_within_what_exists():
     assert msm.count_metastable(np.array([1.0, 0.9])) == 2
     assert msm.count_metastable(np.array([1.0])) == 1
     assert msm.count_metastable(np.array([1.0, 0.99, 0.98, 0.97, 0.1, 0.05])) == 4
-
-
-@given(st.integers(1, 300), st.integers(1, 7), st.integers(1, 4), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
-def test_points_go_to_their_nearest_centre(n, k, d, seed):
-    generator = np.random.default_rng(seed)
-    points = (generator.normal(size=(n, d)) + 50.0).astype(np.float32)
-    centres = generator.normal(size=(k, d)) + 50.0
-    labels, distances = msm.assign(points, centres)
-    table = scipy.spatial.distance.cdist(points.astype(np.float64), centres)
-    np.testing.assert_allclose(distances, table.min(axis=1), atol=1e-5)
-    np.testing.assert_allclose(table[np.arange(n), labels], table.min(axis=1), atol=1e-9)
-
-
-def test_clusters_are_found_are_repeatable_and_as_tight_as_those_of_scipy():
-    from scipy.cluster.vq import kmeans2
-
-    generator = np.random.default_rng(6)
-    middles = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
-    points = np.concatenate([middle + generator.normal(size=(200, 2)) for middle in middles])
-    centres = msm.cluster(points, 4, seed=0)
-    order = np.lexsort(middles.T[::-1])
-    assert np.abs(np.sort(centres, axis=0) - np.sort(middles[order], axis=0)).max() < 0.3
-    np.testing.assert_array_equal(centres, msm.cluster(points, 4, seed=0))
-    assert (np.diff(centres[:, 0]) > 0).all()
-    many = msm.cluster(points, 30, seed=1)
-    spread = (msm.assign(points, many)[1] ** 2).sum()
-    theirs = kmeans2(points, 30, iter=100, minit="++", rng=np.random.default_rng(1))[0]
-    assert spread < 1.15 * (msm.assign(points, theirs)[1] ** 2).sum()
-
-
-def test_points_that_cannot_be_clustered_are_refused():
-    with pytest.raises(ValidationError, match="too few points"):
-        msm.cluster(np.zeros((3, 2)), 4, 0)
-    with pytest.raises(ValidationError, match="distinct"):
-        msm.cluster(np.zeros((9, 2)), 2, 0)
-    with pytest.raises(ValidationError, match="not finite"):
-        msm.cluster(np.array([[0.0], [np.nan]]), 1, 0)
 
 
 @st.composite

@@ -13,11 +13,12 @@ from cgbench.evaluate import geometry, observables
 from cgbench.evaluate.free_energy import free_energy_surface, smoothing_matrix
 from cgbench.evaluate.msm import assign
 from cgbench.evaluate.native import read_native
-from cgbench.evaluate.observables import Observables, handedness, observe
+from cgbench.evaluate.observables import PER_FRAME, Observables, observe
 from cgbench.evaluate.reference import build_from_trajectories
+from cgbench.evaluate.statistic import Frames, Statistic, handedness
 from cgbench.units import thermal_energy
 
-FIELDS = ("microstate", "tics", "rg", "end_to_end", "q", "rmsd", "dihedrals", "alive")
+FIELDS = (*PER_FRAME, "alive")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,11 @@ def test_numbers_are_those_of_the_geometry_functions(bundle):
     np.testing.assert_allclose(found.rg, geometry.radius_of_gyration(joined), rtol=1e-6)
     np.testing.assert_allclose(found.rmsd, geometry.rmsd(joined, NATIVE), rtol=1e-6)
     np.testing.assert_allclose(found.q, geometry.q_native(joined, NATIVE), rtol=1e-6)
-    np.testing.assert_allclose(found.dihedrals, geometry.dihedrals(joined), rtol=1e-6)
+    np.testing.assert_allclose(found.centre_distance, assign(found.tics, bundle.centres)[1])
+    native = geometry.dihedrals(NATIVE[None])[0]
+    turned = np.abs(np.sin(native)) > np.sin(np.radians(20.0))
+    same = (geometry.dihedrals(joined) >= 0) == (native >= 0)
+    np.testing.assert_allclose(found.handedness, same[:, turned].mean(axis=1), rtol=1e-6)
     ends = np.linalg.norm(joined[:, -1] - joined[:, 0], axis=1)
     np.testing.assert_allclose(found.end_to_end, ends, rtol=1e-6)
     assert found.alive.all()
@@ -58,8 +63,15 @@ def test_chunks_do_not_matter(bundle, monkeypatch):
         bundle, trajectories, [150, 0, 77], lambda task, done, total: seen.append((done, total))
     )
     for name in FIELDS:
-        np.testing.assert_allclose(getattr(chunked, name), getattr(whole, name), rtol=1e-6)
-    assert seen == [(64, 277), (128, 277), (192, 277), (200, 277), (264, 277), (277, 277)]
+        np.testing.assert_allclose(
+            getattr(chunked, name), getattr(whole, name), rtol=1e-5, atol=1e-5
+        )
+    # A chunk may end one trajectory and begin the next.
+    assert seen == [(64, 277), (128, 277), (192, 277), (256, 277), (277, 277)]
+    for workers in (1, 2, 5):
+        again = observe(bundle, trajectories, [150, 0, 77], workers=workers)
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(again, name), getattr(chunked, name))
     assert chunked.n_trajectories == 3
 
 
@@ -107,7 +119,8 @@ def test_selected_trajectories_are_numbered_anew(lengths, data):
         end_to_end=generator.random(n).astype(np.float32),
         q=generator.random(n).astype(np.float32),
         rmsd=generator.random(n).astype(np.float32),
-        dihedrals=generator.normal(size=(n, 7)).astype(np.float32),
+        handedness=generator.random(n).astype(np.float32),
+        centre_distance=generator.random(n).astype(np.float32),
         alive=generator.random(n) < 0.5,
         n_trajectories=len(lengths),
     )
@@ -129,14 +142,47 @@ def test_a_mirror_image_has_the_contacts_but_not_the_handedness():
     native = geometry.dihedrals(NATIVE[None])[0].astype(np.float32)
     mirror = NATIVE * np.array([1, 1, -1], dtype=np.float32)
     both = np.stack([NATIVE, mirror])
-    dihedrals = geometry.dihedrals(both).astype(np.float32)
-    np.testing.assert_allclose(handedness(dihedrals, native), [1.0, 0.0])
+    np.testing.assert_allclose(handedness(both, native), [1.0, 0.0])
     np.testing.assert_allclose(*geometry.q_native(both, NATIVE), rtol=1e-6)
-    # Flat dihedrals do not count: 10° and 175° are flat, 60° and −100° are not.
-    flat = np.radians([10.0, 175.0, 60.0, -100.0]).astype(np.float32)
-    turned = np.radians([[-10.0, -175.0, 60.0, 100.0]]).astype(np.float32)
-    np.testing.assert_allclose(handedness(turned, flat), [0.5])
-    np.testing.assert_allclose(handedness(turned[:, :2], flat[:2]), [1.0])
+    # Flat dihedrals do not count: turned the other way, they change nothing.
+    other = native.copy()
+    turned = np.abs(np.sin(native)) > np.sin(np.radians(20.0))
+    assert turned.any()
+    other[~turned] *= -1
+    np.testing.assert_allclose(handedness(both, other), [1.0, 0.0])
+    other = native.copy()
+    other[np.flatnonzero(turned)[0]] *= -1
+    assert handedness(both, other)[0] == pytest.approx(1.0 - 1.0 / turned.sum())
+    np.testing.assert_allclose(handedness(both, np.zeros_like(native)), [1.0, 1.0])
+
+
+def test_frames_are_what_the_geometry_functions_say(bundle):
+    block = frames(20)
+    found = Frames(block, bundle.definition)
+    np.testing.assert_allclose(found.bonds, geometry.bond_lengths(block))
+    np.testing.assert_allclose(found.angles, geometry.bond_angles(block), rtol=1e-5)
+    np.testing.assert_allclose(found.dihedrals, geometry.dihedrals(block), rtol=1e-5)
+    assert found.distances is found.distances
+    assert len(found) == 20
+    with pytest.raises(ValidationError, match="wrong shape"):
+        Frames(block[:, :9], bundle.definition)
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure", "message"),
+    [
+        ("bins", lambda frames: np.full((len(frames), 2), 3), "out of range"),
+        ("bins", lambda frames: np.full((len(frames), 2), -2), "out of range"),
+        ("bins", lambda frames: np.zeros((len(frames), 2)), "bins cannot be used"),
+        ("bins", lambda frames: np.zeros(len(frames), dtype=int), "bins cannot be used"),
+        ("sums", lambda frames: np.zeros((len(frames), 2)), "sums cannot be used"),
+        ("sums", lambda frames: np.full((len(frames), 3), np.nan), "sums cannot be used"),
+    ],
+)
+def test_statistics_that_cannot_be_used(bundle, kind, measure, message):
+    wrong = Statistic("x", 1, "subset", kind, lambda _: 3, lambda frames, _: measure(frames))
+    with pytest.raises(ValidationError, match=message):
+        wrong.measured(Frames(frames(4), bundle.definition), bundle.definition)
 
 
 def test_smoothing_spreads_a_bin_as_a_gaussian_does():

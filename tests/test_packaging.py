@@ -48,7 +48,7 @@ def test_every_file_of_the_package_is_in_the_wheel(names: set[str]) -> None:
     [
         "cgbench/py.typed",
         "cgbench/assets/store/chignolin-sample.zarr/manifest.json",
-        "cgbench/assets/references/v1/chignolin-sample.zarr/zarr.json",
+        "cgbench/assets/references/v2/chignolin-sample.zarr/zarr.json",
         "cgbench/assets/splits/chignolin-sample/block-v1.json",
         "cgbench/assets/native/chignolin-sample.pdb",
         "cgbench/assets/models/torchmd-gn/chignolin-sample/model.pt",

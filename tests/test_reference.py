@@ -18,12 +18,7 @@ from cgbench.evaluate.reference import (
     choose_start_frames,
     frame_weights,
 )
-from cgbench.evaluate.reference_bundle import (
-    Basins,
-    TimescaleRow,
-    dihedral_bins,
-    dihedral_centres,
-)
+from cgbench.evaluate.reference_bundle import Basins, TimescaleRow
 from cgbench.evaluate.reference_statistics import (
     count_events,
     handedness_bound,
@@ -31,7 +26,7 @@ from cgbench.evaluate.reference_statistics import (
 )
 from cgbench.units import thermal_energy
 
-BASINS = Basins(folded_q=0.8, unfolded_q=0.3)
+BASINS = Basins(folded_q=0.8, folded_rmsd=2.0, unfolded_q=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +35,7 @@ def toy():
     return source, folded, build_from_trajectories(source, n_resamples=60)
 
 
-def observables_of(q, trajectory=None, alive=None, dihedrals=None):
+def observables_of(q, trajectory=None, alive=None, handedness=None, rmsd=None):
     """Observables of which only the fraction of native contacts matters."""
     q = np.asarray(q, dtype=np.float32)
     owners = np.zeros(len(q), dtype=np.int32) if trajectory is None else np.asarray(trajectory)
@@ -51,8 +46,9 @@ def observables_of(q, trajectory=None, alive=None, dihedrals=None):
         rg=q,
         end_to_end=q,
         q=q,
-        rmsd=q,
-        dihedrals=np.zeros((len(q), 3), dtype=np.float32) if dihedrals is None else dihedrals,
+        rmsd=np.zeros_like(q) if rmsd is None else np.asarray(rmsd, dtype=np.float32),
+        handedness=np.ones_like(q) if handedness is None else handedness,
+        centre_distance=np.zeros_like(q),
         alive=np.ones(len(q), dtype=bool) if alive is None else np.asarray(alive),
         n_trajectories=int(owners.max()) + 1,
     )
@@ -79,7 +75,7 @@ def test_events_are_those_of_the_hidden_chain(toy):
 def test_slowest_timescale_is_the_known_one_at_every_lag(toy):
     _, _, bundle = toy
     rows = bundle.metadata.timescales
-    assert [row.lag_ps for row in rows] == [2.0, 3.0, 6.0]
+    assert [row.lag_ps for row in rows] == [1.0, 2.0, 3.0, 6.0, 9.0]
     for row in rows:
         assert row.timescales_ps[0] == pytest.approx(TIMESCALE, rel=0.25)
         assert row.fraction_outside == 0.0
@@ -142,6 +138,27 @@ def test_free_energy_integrates_to_the_populations(toy):
     middle = 0.5 * (bundle.fes_edges[0][1:] + bundle.fes_edges[0][:-1])
     folded = mass[middle > 0.5 * (middle.min() + middle.max())].sum()
     assert folded == pytest.approx(bundle.metadata.folded_population.value, abs=0.02)
+
+
+def test_kept_frames_and_structures_are_frames_of_the_trajectories(toy):
+    source, folded, bundle = toy
+    flat = np.concatenate(source.trajectories)
+    np.testing.assert_array_equal(bundle.subset_coordinates, flat[bundle.subset_frames])
+    assert (np.diff(bundle.subset_frames) > 0).all()
+    assert len(bundle.subset_frames) == min(len(flat), registry.constants().subset_frames)
+    assert bundle.macrostate_structures.shape == (bundle.metadata.n_macrostates, 10, 3)
+    native = bundle.metadata.native_macrostate
+    for index, structure in enumerate(bundle.macrostate_structures):
+        place = np.flatnonzero((flat == structure).all(axis=(1, 2)))
+        assert len(place) == 1
+        owner = bundle.macrostate[bundle.observables.microstate[place[0]]]
+        assert owner == index
+        assert folded.ravel()[place[0]] == (index == native)
+    distances = np.linalg.norm(
+        bundle.observables.tics - bundle.centres[bundle.observables.microstate], axis=1
+    )
+    np.testing.assert_allclose(bundle.observables.centre_distance, distances, atol=1e-5)
+    assert bundle.metadata.basins.folded_rmsd >= registry.constants().folded_rmsd_minimum
 
 
 def test_no_intact_chain_leaves_the_grids(toy):
@@ -237,33 +254,26 @@ def test_an_event_is_a_passage_from_core_to_core_within_a_trajectory():
     assert count_events(observables_of(q, owner, alive), BASINS) == (0, 1)
 
 
+def test_a_frame_with_the_contacts_of_another_fold_is_no_folded_one():
+    q, rmsd = [0.1, 0.9, 0.1, 0.9, 0.9], [9.0, 5.0, 9.0, 1.0, 5.0]
+    # Frame 1 has the contacts but not the fold; frame 4 has left it without unfolding.
+    assert count_events(observables_of(q, rmsd=rmsd), BASINS) == (1, 0)
+
+
 def test_handedness_bound_is_over_trajectories_with_enough_folded_frames():
-    native = np.array([1.0, -1.0, 2.0], dtype=np.float32)
-    signs = np.ones((40, 3), dtype=np.float32)
-    signs[:20:2, 0] = -1.0
-    dihedrals = signs * native
+    same = np.ones(40, dtype=np.float32)
+    same[:20:2] = 2 / 3
     q = np.full(40, 0.9)
     q[32:] = 0.1
     owner = np.repeat([0, 1], 20)
     # Trajectory 0 has five sixths of the signs, trajectory 1 all of them, in twelve folded frames.
-    bound = handedness_bound(observables_of(q, owner, dihedrals=dihedrals), native, BASINS)
+    bound = handedness_bound(observables_of(q, owner, handedness=same), BASINS)
     assert bound == pytest.approx(np.percentile([5 / 6, 1.0], 5))
     q[25:] = 0.1
-    bound = handedness_bound(observables_of(q, owner, dihedrals=dihedrals), native, BASINS)
+    bound = handedness_bound(observables_of(q, owner, handedness=same), BASINS)
     assert bound == pytest.approx(5 / 6)
-    nothing = observables_of(np.zeros(40), owner, dihedrals=dihedrals)
-    assert handedness_bound(nothing, native, BASINS) is None
-
-
-@given(st.lists(st.floats(-np.pi, np.pi), max_size=30), st.sampled_from([72, 256]))
-@settings(max_examples=60, deadline=None)
-def test_dihedral_bins_hold_their_angles(angles, n_bins):
-    angles = np.array(angles, dtype=np.float32)
-    bins = dihedral_bins(angles, n_bins)
-    centres = dihedral_centres(bins, n_bins)
-    gap = np.abs(np.angle(np.exp(1j * (centres.astype(float) - angles))))
-    assert (gap <= np.pi / n_bins * (1 + 1e-5)).all()
-    np.testing.assert_array_equal(dihedral_bins(centres, n_bins), bins)
+    nothing = observables_of(np.zeros(40), owner, handedness=same)
+    assert handedness_bound(nothing, BASINS) is None
 
 
 @pytest.mark.parametrize(
@@ -280,7 +290,9 @@ def test_statement_says_what_the_timescales_do(slowest, words):
         TimescaleRow(lag_ps=lag, timescales_ps=(value,), fraction_outside=0.0)
         for lag, value in zip((5.0, 10.0, 20.0), slowest, strict=True)
     ]
-    assert words in timescale_statement(rows)
+    assert words in timescale_statement(rows, 10.0)
+    # Lags far from the model's own say nothing of it.
+    assert "fewer than two lags" in timescale_statement(rows, 1000.0)
 
 
 def test_lags_must_be_whole_frames_and_shorter_than_trajectories():

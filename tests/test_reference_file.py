@@ -113,7 +113,7 @@ def test_a_missing_chunk_array_or_group_is_found(copied):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": "v2"}, "v2"),
+        ({"version": "v1"}, "v1"),
         ({"format": "something"}, "something"),
         ({"metadata": None}, "damaged"),
         ({"fingerprint": "sha256:0"}, "not what the fingerprint says"),

@@ -16,7 +16,7 @@ from cgbench.store import open_store
 
 @pytest.fixture(scope="module")
 def sample():
-    return read_reference(assets_home() / "references" / "v1" / "chignolin-sample.zarr")
+    return read_reference(assets_home() / "references" / "v2" / "chignolin-sample.zarr")
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ def test_the_sample_says_how_little_is_known(sample):
 
 
 def test_the_sample_is_small_and_its_start_frames_are_spread(sample, sample_store):
-    path = assets_home() / "references" / "v1" / "chignolin-sample.zarr"
-    assert sum(file.stat().st_size for file in path.rglob("*")) < 3_000_000
+    path = assets_home() / "references" / "v2" / "chignolin-sample.zarr"
+    assert sum(file.stat().st_size for file in path.rglob("*")) < 5_000_000
     assert sample.store_fingerprint == sample_store.fingerprint
     assert len(sample.start_frames) == 32
     flat = sample_store.coordinates()

@@ -16,9 +16,13 @@ PUBLISHED = [system for system in registry.systems() if system.published_key is 
 by_key = pytest.mark.parametrize("system", PUBLISHED, ids=lambda system: system.key)
 
 METRIC_IDS = [
-    "w1_tic1", "w1_tic2", "fes_rmse", "fes_mae", "js_2d", "rg_w1", "dihedral_js", "q_w1",
-    "rmsd_w1", "native_population", "rmsd_p1", "rmsd_native", "q_native", "handedness",
-    "replicas_alive", "force_mse", "force_l1",
+    "w1_tic1", "w1_tic2", "fes_rmse", "fes_mae", "fes_rmse_paper", "js_2d", "kl_2d", "coverage",
+    "precision", "rg_w1", "end_to_end_w1", "bond_w1", "angle_js", "dihedral_js", "contact_rmse",
+    "pair_distance_js", "q_w1", "rmsd_w1", "native_population", "dG_fold", "macro_pop",
+    "rmsd_p1", "rmsd_native", "rmsd_below_2p5", "gdt_ts", "gdt_ha", "tm", "gdt_ts_native",
+    "q_native", "clash_rate", "bond_violation_rate", "handedness", "replicas_alive",
+    "force_mse", "force_l1", "bioemu_fes_mae", "bioemu_coverage", "two_for_one_tic_js",
+    "two_for_one_pair_distance_js", "novelty",
 ]  # fmt: skip
 
 
@@ -90,7 +94,7 @@ def test_an_unknown_bead_is_named_with_its_position(call: object) -> None:
 
 
 def test_protocols() -> None:
-    assert [p.id for p in registry.protocols()] == ["demo", "smoke", "standard", "paper"]
+    assert [p.id for p in registry.protocols()] == ["demo", "smoke", "standard", "paper", "mutants"]
     demo = registry.protocol("demo")
     assert (demo.n_replicas, demo.n_steps("chignolin-sample"), demo.steps_per_output) == (
         32, 10000, 25,
@@ -125,11 +129,21 @@ def test_metrics() -> None:
     assert metrics["native_population"].direction == "target"
     assert metrics["fes_rmse"].versioned_id == "fes_rmse@1"
     for metric in metrics.values():
-        assert metric.ranked == (metric.group == "thermodynamics")
+        assert not metric.ranked or metric.group == "thermodynamics"
+        assert not (metric.ranked and metric.optional)
         assert "reference" in metric.needs or not metric.ranked
+    # Shown beside one another or in a figure, or there for numbers published elsewhere.
+    assert {
+        m.id for m in metrics.values() if m.group == "thermodynamics" and not m.ranked
+    } - {m.id for m in metrics.values() if m.optional} == {
+        "fes_rmse_paper", "coverage", "precision",
+    }  # fmt: skip
     constants = registry.constants()
     worst = constants.fes_cutoff + constants.fes_clip
     assert metrics["fes_rmse"].penalty == metrics["fes_mae"].penalty == worst
+    assert metrics["dG_fold"].penalty == worst
+    assert metrics["macro_pop"].penalty == constants.fes_cutoff
+    assert metrics["bond_w1"].penalty == constants.bond_maximum - constants.bond_minimum
 
 
 def test_constants_are_those_of_the_definitions() -> None:

@@ -11,7 +11,7 @@ from toy_rows import bundle, samples, trajectories
 from cgbench.errors import ValidationError
 from cgbench.evaluate import observe
 from cgbench.evaluate.distributions import distributions
-from cgbench.evaluate.tally import Binning, tally
+from cgbench.evaluate.tally import tally
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def counted():
     alive = ensemble.alive_until.copy()
     alive[3] = 11
     observables = observe(bundle(), ensemble.trajectories, alive)
-    return observables, tally(observables, Binning.of(bundle()))
+    return observables, tally(observables, bundle().definition)
 
 
 def part(observables, mask):
@@ -38,7 +38,7 @@ def test_tallies_of_parts_add_up(counted, seed, n_parts):
     observables, whole = counted
     owner = np.random.default_rng(seed).integers(n_parts, size=observables.n_frames)
     parts = [
-        tally(part(observables, owner == index), Binning.of(bundle())) for index in range(n_parts)
+        tally(part(observables, owner == index), bundle().definition) for index in range(n_parts)
     ]
     total = parts[0]
     for other in parts[1:]:
@@ -112,7 +112,7 @@ def test_the_last_edge_is_inside(counted):
     edges = bundle().fes_edges
     tics = observables.tics.copy().astype(np.float64)
     tics[:, 0], tics[:, 1] = edges[0][-1], edges[1][-1]
-    whole = tally(replace(observables, tics=tics), Binning.of(bundle()))
+    whole = tally(replace(observables, tics=tics), bundle().definition)
     plane = whole.counts["plane"].sum(axis=0)
     assert plane[-1] == 0
     assert plane[-2] == observables.alive.sum()
@@ -129,8 +129,8 @@ def test_weights_that_come_with_samples():
     observables = observe(bundle(), ensemble.trajectories)
     folded = observables.q >= bundle().metadata.basins.folded_q
     given_weights = np.where(folded, 3.0, 1.0)
-    whole = tally(observables, Binning.of(bundle()), given_weights)
+    whole = tally(observables, bundle().definition, given_weights)
     found = distributions(whole, np.ones((2, 1)), np.ones((bundle().n_microstates, 1)))
     assert found.means["folded"][0] == pytest.approx(3 * folded.sum() / given_weights.sum())
     with pytest.raises(ValidationError, match="do not fit"):
-        tally(observables, Binning.of(bundle()), given_weights[:-1])
+        tally(observables, bundle().definition, given_weights[:-1])

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgbench.errors import ValidationError
-from cgbench.evaluate import tica
+from cgbench.evaluate import covariances, tica
+from cgbench.evaluate.grouped import pieces_in_groups
 from cgbench.evaluate.tica import TicaModel, fit_tica, implied_timescales, lagged_moments
 
 
@@ -212,8 +213,9 @@ def test_features_are_made_chunk_by_chunk():
         return block.reshape(len(block), -1)
 
     model = fit_tica([trajectory], 3, 2, 1e-9, features=features, chunk_frames=32)
-    assert max(seen) == 32
-    assert sum(seen) == 200
+    # The first call is for the provisional mean.
+    assert max(seen[1:]) == 32
+    assert sum(seen[1:]) == 200
     whole = fit_tica([trajectory.reshape(200, -1)], 3, 2, 1e-9)
     np.testing.assert_allclose(model.eigenvalues, whole.eigenvalues, atol=1e-12)
 
@@ -269,7 +271,7 @@ def test_single_precision_products_agree_with_double(monkeypatch: pytest.MonkeyP
     rows, columns = np.triu_indices(12, 1)
     distances = np.linalg.norm(chain[:, :, rows] - chain[:, :, columns], axis=-1)
     double = fit_tica(list(distances), 10, 3, 1e-6)
-    monkeypatch.setattr(tica, "SINGLE_PRECISION_FEATURES", 10)
+    monkeypatch.setattr(covariances, "SINGLE_PRECISION_FEATURES", 10)
     single = fit_tica(list(distances.astype(np.float32)), 10, 3, 1e-6, chunk_frames=77)
     assert single.rank == double.rank
     np.testing.assert_allclose(single.eigenvalues, double.eigenvalues, atol=1e-5)
@@ -280,9 +282,76 @@ def test_rows_wait_for_a_full_block_without_being_lost(monkeypatch: pytest.Monke
     generator = np.random.default_rng(6)
     trajectories = [generator.standard_normal((n, 3)) for n in (5, 900, 2, 64, 131)]
     whole = lagged_moments(trajectories, 3)
-    monkeypatch.setattr(tica, "_CHUNK_BYTES", 64 * 3 * 8)
+    monkeypatch.setattr(covariances, "_BLOCK_BYTES", 64 * 3 * 8)
     pieces = lagged_moments(trajectories, 3)
     assert pieces.n_pairs == whole.n_pairs == sum(max(0, len(t) - 3) for t in trajectories)
     np.testing.assert_allclose(pieces.sums, whole.sums, rtol=1e-12)
     np.testing.assert_allclose(pieces.differences, whole.differences, rtol=1e-12)
     np.testing.assert_allclose(pieces.total, whole.total, rtol=1e-10, atol=1e-9)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(1, 30), st.integers(1, 6))
+@settings(max_examples=80, deadline=None)
+def test_groups_hold_every_frame_once_in_order(lengths, group_frames, most_groups):
+    groups = pieces_in_groups(lengths, group_frames, most_groups)
+    frames = [
+        (piece.trajectory, frame)
+        for group in groups
+        for piece in group
+        for frame in range(piece.start, piece.stop)
+    ]
+    assert frames == [(index, frame) for index, n in enumerate(lengths) for frame in range(n)]
+    assert len(groups) <= most_groups
+    sizes = [sum(len(piece) for piece in group) for group in groups]
+    assert all(size == sizes[0] for size in sizes[:-1])
+    assert all(size >= min(group_frames, sum(lengths)) for size in sizes[:-1])
+
+
+@given(trajectory_sets(), st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_groups_of_pairs_sum_to_those_of_explicit_pairs(drawn, group_pairs):
+    trajectories, lag, chunk, masks = drawn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(covariances, "_GROUP_PAIRS", group_pairs)
+        moments = lagged_moments(trajectories, lag, chunk_frames=chunk, used=masks)
+    mean, instantaneous, lagged, _ = by_definition(trajectories, lag, masks)
+    np.testing.assert_allclose(moments.mean(), mean, rtol=1e-9)
+    np.testing.assert_allclose(moments.covariances()[0], instantaneous, atol=1e-9)
+    np.testing.assert_allclose(moments.covariances()[1], lagged, atol=1e-9)
+
+
+def test_the_number_of_workers_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(12)
+    trajectories = [
+        generator.standard_normal((n, 60)).astype(np.float32) for n in (400, 3, 900, 250)
+    ]
+    monkeypatch.setattr(covariances, "SINGLE_PRECISION_FEATURES", 10)
+    monkeypatch.setattr(covariances, "_GROUP_PAIRS", 130)
+    alone = lagged_moments(trajectories, 7)
+    for workers in (2, 5):
+        found = lagged_moments(trajectories, 7, workers=workers)
+        assert found.n_pairs == alone.n_pairs == 393 + 893 + 243
+        for name in ("shift", "total", "sums", "differences"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+
+
+def test_moments_about_another_mean_cannot_be_added() -> None:
+    generator = np.random.default_rng(13)
+    first = lagged_moments([generator.normal(size=(30, 2))], 2)
+    second = lagged_moments([generator.normal(size=(30, 2)) + 5.0], 2)
+    with pytest.raises(ValidationError, match="provisional means"):
+        first.add(second)
+
+
+def test_the_iterative_solver_finds_what_the_dense_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = np.random.default_rng(14)
+    mixing = generator.normal(size=(90, 90))
+    decay = np.linspace(0.0, 0.98, 90)
+    series = [autoregressive(decay, 3000, generator) @ mixing for _ in range(2)]
+    dense = fit_tica(series, 3, 4, 1e-9)
+    monkeypatch.setattr(tica, "_ITERATIVE_RANK", 50)
+    iterative = fit_tica(series, 3, 4, 1e-9)
+    np.testing.assert_allclose(iterative.eigenvalues, dense.eigenvalues, atol=1e-12)
+    np.testing.assert_allclose(iterative.components, dense.components, atol=1e-9)

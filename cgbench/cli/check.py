@@ -13,6 +13,10 @@ def check(
     system: Annotated[
         list[str] | None, typer.Option("--system", help="Systems to check on (default: trained).")
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
+    ] = False,
     home: Annotated[Path | None, typer.Option("--home", help="Data home.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -23,7 +27,7 @@ def check(
     from cgbench.pipeline.tables import conformance_table
 
     with progress_bars() as progress:
-        report = check_model(model, system or None, home=home, progress=progress)
+        report = check_model(model, system or None, trust=trust, home=home, progress=progress)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

@@ -1,23 +1,38 @@
 """``cgbench evaluate``: check, simulate and score a model, or score trajectories."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cgbench.cli.common import AsJson, Force, Home, console, print_json, progress_bars
+from cgbench.cli.mutants import run_mutants
 from cgbench.errors import SimulationError, UsageError
+
+if TYPE_CHECKING:
+    from cgbench.results import Result
 
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(help="A model.pt, or the name of a shipped model.")
+        str | None, typer.Argument(help="A model.pt, a program, or the name of a shipped model.")
     ] = None,
     ensemble: Annotated[
-        Path | None, typer.Option("--ensemble", help="Score this trajectories.zarr instead.")
+        Path | None,
+        typer.Option(
+            "--ensemble", help="Score these structures instead: a file, folder or pattern."
+        ),
     ] = None,
+    published: Annotated[
+        Literal["cg", "mutants"] | None,
+        typer.Option("--published", help="Download and score the reference work's trajectories."),
+    ] = None,
+    mutants: Annotated[
+        bool, typer.Option("--mutants", help="Test variants instead, as 'cgbench mutants' does.")
+    ] = False,
     system: Annotated[
-        list[str] | None, typer.Option("--system", help="Systems (default: those trained on).")
+        list[str] | None,
+        typer.Option("--system", help="Systems (default: trained on; of an ensemble: found)."),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -25,25 +40,105 @@ def evaluate(
             "--protocol", help="Protocol id (default: standard; for --ensemble what the file says)."
         ),
     ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Also do the analysis of the reference work.")
+    ] = False,
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Topology of the ensemble's files.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="A .npy file with a weight for each frame.")
+    ] = None,
+    frame_interval: Annotated[
+        float | None,
+        typer.Option("--frame-interval", help="Time between the ensemble's frames in ps."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What an ensemble or a program is called.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of replicas and resamples.")] = 1,
-    threads: Annotated[int | None, typer.Option("--threads", help="Torch threads.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Torch threads of the simulation.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads of the scoring (default: all).")
+    ] = None,
+    stable_step: Annotated[
+        bool | None,
+        typer.Option(
+            "--stable-step/--no-stable-step",
+            help="Look for the largest stable time step (default: for long protocols).",
+        ),
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
+    ] = False,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Address tried first, with --published.")
+    ] = None,
     force: Force = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model (check, simulate, score) or an ensemble of structures; write result.json."""
-    from rich.console import Console
+    """Score a model (check, simulate, score) or an ensemble of structures; write result.json.
 
-    from cgbench.pipeline.evaluate import evaluate_ensemble, evaluate_model
+    Every system is scored for itself, and the same command goes on where it was interrupted.
+    Exit codes: 0 when at least one system was scored, 2 when every system is missing, 5 when every
+    system that is there failed.
+    """
     from cgbench.pipeline.simulate import default_run_folder
-    from cgbench.pipeline.tables import result_table
 
-    if (model is None) == (ensemble is None):
-        raise UsageError("give either a MODEL or --ensemble DIR, not both and not neither")
-    folder = out or default_run_folder(model or str(ensemble), protocol or "standard")
+    if sum((model is not None, ensemble is not None, published is not None)) != 1:
+        raise UsageError("give one of MODEL, --ensemble and --published, and no two")
+    said = {
+        "--topology": topology,
+        "--weights": weights,
+        "--frame-interval": frame_interval,
+    }
+    if ensemble is None and (given := [key for key, value in said.items() if value is not None]):
+        raise UsageError(f"{', '.join(given)}: only with --ensemble")
+    if mutants:
+        if model is None:
+            raise UsageError("--mutants tests a MODEL")
+        run_mutants(
+            model,
+            system or None,
+            protocol=protocol or "standard",
+            out=out,
+            seed=seed,
+            threads=threads,
+            trust=trust,
+            force=force,
+            home=home,
+            as_json=as_json,
+        )
+        return
+    if published is not None:
+        folder = out or Path("cgbench-runs") / f"published-{published}"
+        with progress_bars() as progress:
+            from cgbench.pipeline.published import PublishedOptions, evaluate_published
+
+            results = evaluate_published(
+                published,
+                system or None,
+                out=folder,
+                options=PublishedOptions(mirror=mirror),
+                seed=seed,
+                workers=workers,
+                force=force,
+                home=home,
+                progress=progress,
+            )
+        _show({folder / row: result for row, result in results.items()}, as_json, folder)
+        return
+    suffix = protocol or ("ensemble" if model is None else "standard")
+    folder = out or default_run_folder(model or str(ensemble), suffix)
     with progress_bars() as progress:
         if model is not None:
+            from cgbench.pipeline.evaluate import evaluate_model
+
             result = evaluate_model(
                 model,
                 system or None,
@@ -51,25 +146,71 @@ def evaluate(
                 out=folder,
                 seed=seed,
                 threads=threads,
+                workers=workers,
+                paper=paper,
+                stable_step=stable_step,
+                trust=trust,
+                name=name,
                 force=force,
                 home=home,
                 progress=progress,
             )
-        elif ensemble is not None:
+        else:
+            from cgbench.pipeline.evaluate_ensemble import EnsembleOptions, evaluate_ensemble
+
             result = evaluate_ensemble(
-                ensemble,
+                Path(str(ensemble)),
                 system or None,
+                options=EnsembleOptions(
+                    topology=topology, weights=weights, frame_interval=frame_interval, name=name
+                ),
                 protocol=protocol,
+                paper=paper,
                 out=folder,
                 seed=seed,
+                workers=workers,
+                force=force,
                 home=home,
                 progress=progress,
             )
+    _show({folder: result}, as_json, folder)
+
+
+def _show(results: "dict[Path, Result]", as_json: bool, folder: Path) -> None:
+    """Print results by their folders, and raise where nothing in them is a score."""
+    from rich.console import Console
+
+    from cgbench.pipeline.tables import result_table
+
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        single = next(iter(results.values())) if list(results) == [folder] else None
+        if single is not None:
+            print_json(single.model_dump(mode="json"))
+        else:
+            print_json({path.name: one.model_dump(mode="json") for path, one in results.items()})
     else:
-        Console().print(result_table(result))
-        console.print(f"result: {folder / 'result.json'}", soft_wrap=True)
-        console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
-    if all(item.status == "failed" for item in result.systems):
-        raise SimulationError(f"{folder}: no system could be scored", found="every system failed")
+        for path, result in results.items():
+            Console().print(result_table(result))
+            console.print(f"result: {path / 'result.json'}", soft_wrap=True)
+            if (path / "report.html").is_file():
+                console.print(f"report: {path / 'report.html'}", soft_wrap=True)
+    require_scored(list(results.values()), folder)
+
+
+def require_scored(results: "list[Result]", folder: Path) -> None:
+    """Raise where nothing of the results is a score.
+
+    Raises:
+        UsageError: Every system is missing; the message holds the commands that get them.
+        SimulationError: Every system that is there failed.
+    """
+    systems = [item for result in results for item in result.systems]
+    present = [item for item in systems if item.status != "missing"]
+    if not present:
+        reasons = "\n".join(f"{item.system}: {item.reason}" for item in systems)
+        raise UsageError(f"{folder}: no system could be scored\n{reasons}")
+    if all(item.status == "failed" for item in present):
+        raise SimulationError(
+            f"{folder}: no system could be scored",
+            found="; ".join(f"{item.system}: {item.reason}" for item in present),
+        )

@@ -6,19 +6,24 @@ import typer
 from rich.console import Console
 
 from cgbench.cli import (
+    backmap,
     check,
+    compare,
     datasets,
     demo,
     download,
     evaluate,
     generate,
     info,
+    mutants,
     preprocess,
     reference,
     report,
     simulate,
+    specs,
     splits,
     train,
+    viewer,
 )
 from cgbench.errors import CgbenchError, UsageError
 from cgbench.version import __version__
@@ -58,8 +63,13 @@ app.command("train")(train.train)
 app.command("check")(check.check)
 app.command("simulate")(simulate.simulate)
 app.command("evaluate")(evaluate.evaluate)
+app.command("specs")(specs.specs)
+app.command("mutants")(mutants.mutants)
+app.command("compare")(compare.compare)
+app.command("backmap")(backmap.backmap)
 app.command("report")(report.report)
 app.add_typer(reference.app, name="reference")
+app.add_typer(viewer.app, name="viewer")
 app.add_typer(splits.app, name="splits")
 app.add_typer(datasets.app, name="datasets")
 

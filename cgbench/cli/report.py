@@ -15,7 +15,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Draw FES maps, marginals, traces and tables of one or several results into one page."""
-    from cgbench.pipeline.evaluate import report_runs
+    from cgbench.pipeline.beside import report_runs
 
     page = report_runs(runs, out, home=home)
     if as_json:

@@ -19,6 +19,10 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", help="Seed of all replicas' streams.")] = 1,
     threads: Annotated[int | None, typer.Option("--threads", help="Torch threads.")] = None,
     xtc: Annotated[bool, typer.Option("--xtc", help="Also export xtc with topology.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
+    ] = False,
     force: Force = False,
     home: Home = None,
     as_json: AsJson = False,
@@ -36,6 +40,7 @@ def simulate(
             seed=seed,
             threads=threads,
             xtc=xtc,
+            trust=trust,
             force=force,
             home=home,
             progress=progress,

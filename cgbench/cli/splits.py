@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cgbench.cli.common import Home, console
+from cgbench.cli.common import AsJson, Home, console, print_json
 
 app = typer.Typer(help="Make and check splits.", no_args_is_help=True)
 
@@ -18,6 +18,7 @@ def make(
         Path | None, typer.Option("--out", help="File (default: in the data home).")
     ] = None,
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a split by the rule of the registry or recipe and write it as JSON."""
     from cgbench.config import data_home
@@ -28,7 +29,18 @@ def make(
     made = make_split(split, store, split_settings(store, home))
     target = out or data_home(home) / "splits" / store.metadata.system / f"{split}.json"
     write_split(target, made)
-    console.print(f"split: {target}", soft_wrap=True)
+    if as_json:
+        print_json(
+            {
+                "split": str(target),
+                "id": made.id,
+                "system": made.system,
+                "fingerprint": made.fingerprint,
+                "frames": {part: len(made.frames(part)) for part in ("train", "val", "test")},
+            }
+        )
+    else:
+        console.print(f"split: {target}", soft_wrap=True)
 
 
 @app.command("check")
@@ -36,11 +48,16 @@ def check(
     system: Annotated[str, typer.Argument(help="A system with a local store.")],
     split: Annotated[str, typer.Option("--split", help="Split id or file.")] = "block-v1",
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check that a split is disjoint, complete, keeps its gap and belongs to the store."""
     from cgbench.splits import check_split, read_split
     from cgbench.store import find_split, open_store
 
-    checked = read_split(find_split(system, split, home))
+    path = find_split(system, split, home)
+    checked = read_split(path)
     check_split(checked, open_store(system, home))
-    console.print(f"valid: {checked.fingerprint}", soft_wrap=True)
+    if as_json:
+        print_json({"split": str(path), "valid": True, "fingerprint": checked.fingerprint})
+    else:
+        console.print(f"valid: {checked.fingerprint}", soft_wrap=True)

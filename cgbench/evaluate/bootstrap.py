@@ -18,6 +18,8 @@ Stream = Literal["model", "reference", "forces", "halves"]
 _STREAMS: Final[dict[Stream, int]] = {"model": 0, "reference": 1, "forces": 2, "halves": 3}
 #: Fewer resamples with a value than this share give no interval.
 _LEAST_SHARE: Final = 0.5
+#: Differences smaller than this part of the values are rounding: that of single precision.
+_ROUNDING: Final = 1e-7
 
 
 def generator(seed: int, stream: Stream, n_trajectories: int, index: int) -> np.random.Generator:
@@ -102,7 +104,12 @@ def paired_difference(a: Scored, b: Scored, metric: str) -> PairedDifference:
     """
     if a.result.system != b.result.system:
         raise _unpaired(a, b, metric, f"systems {a.result.system} and {b.result.system}")
-    value, resamples = _force_pair(a, b, metric) if metric in FORCE_METRICS else _pair(a, b, metric)
+    first, second = _force_pair(a, b, metric) if metric in FORCE_METRICS else _pair(a, b, metric)
+    scale = np.maximum(np.abs(first), np.abs(second))
+    differences = first - second
+    # What two rows have in common must cancel, not leave the rounding of two sums.
+    differences[np.abs(differences) <= _ROUNDING * scale] = 0.0
+    value, resamples = float(differences[0]), differences[1:]
     found = interval(value, resamples)
     if found is None:
         raise _unpaired(a, b, metric, "too few resamples with a value")
@@ -145,7 +152,8 @@ def _unpaired(a: Scored, b: Scored, metric: str, why: str) -> ValidationError:
     )
 
 
-def _pair(a: Scored, b: Scored, metric: str) -> tuple[float, Float]:
+def _pair(a: Scored, b: Scored, metric: str) -> tuple[Float, Float]:
+    """Return a metric of both rows, the estimate first and then the resamples."""
     values = [row.result.metrics.get(metric) for row in (a, b)]
     samples = [row.resamples.get(metric) for row in (a, b)]
     if a.n_trajectories != b.n_trajectories or a.n_trajectories < 2:
@@ -164,10 +172,10 @@ def _pair(a: Scored, b: Scored, metric: str) -> tuple[float, Float]:
         or len(samples[0]) != len(samples[1])
     ):
         raise _unpaired(a, b, metric, "one of them has no value, or another number of resamples")
-    return first.value - second.value, samples[0] - samples[1]
+    return np.append(first.value, samples[0]), np.append(second.value, samples[1])
 
 
-def _force_pair(a: Scored, b: Scored, metric: str) -> tuple[float, Float]:
+def _force_pair(a: Scored, b: Scored, metric: str) -> tuple[Float, Float]:
     first, second = a.force_errors, b.force_errors
     if first is None or second is None:
         raise _unpaired(a, b, metric, "one of them has no force errors")
@@ -182,5 +190,4 @@ def _force_pair(a: Scored, b: Scored, metric: str) -> tuple[float, Float]:
         raise _unpaired(a, b, metric, f"{first.n_trajectories} test trajectories")
     taken = multiplicities(a.seed, first.n_trajectories, registry.constants().n_resamples, "forces")
     function = FORCE_METRICS[metric]
-    difference = function(first, taken) - function(second, taken)
-    return float(difference[0]), difference[1:]
+    return function(first, taken), function(second, taken)

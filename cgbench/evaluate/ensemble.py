@@ -19,6 +19,8 @@ Array = NDArray[Any]
 
 #: Frames that are looked at to tell nanometres from ångström.
 _UNIT_FRAMES: Final = 1000
+#: Frames whose bonds are looked at together.
+_BLOCK_FRAMES: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Ensemble:
         network_energy: (n_frames_i,) kcal/mol for each trajectory, or None.
         prior_energy: As ``network_energy``.
         name: What to call it in tables.
+        notes: What a reader of its scores has to know of where it comes from.
     """
 
     system: str
@@ -46,6 +49,7 @@ class Ensemble:
     network_energy: list[NDArray[np.float32]] | None = None
     prior_energy: list[NDArray[np.float32]] | None = None
     name: str = "ensemble"
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -59,9 +63,13 @@ class Ensemble:
         network_energy: Sequence[Array] | None = None,
         prior_energy: Sequence[Array] | None = None,
         name: str = "ensemble",
+        notes: Sequence[str] = (),
         n_beads: int | None = None,
     ) -> "Ensemble":
         """Make an ensemble from arrays and find its bad frames.
+
+        Arrays in single precision are not copied, memory-mapped ones included, but for those of
+        samples that have bad frames between good ones.
 
         Args:
             system: Registry key.
@@ -73,6 +81,7 @@ class Ensemble:
             network_energy: Energy of the network at each frame in kcal/mol.
             prior_energy: Energy of the prior at each frame in kcal/mol.
             name: What to call it.
+            notes: What a reader of its scores has to know.
             n_beads: Length of the chain; the registry's if None.
 
         Raises:
@@ -108,17 +117,15 @@ class Ensemble:
             _check_weights(series["weights"], name)
         _check_unit(frames, name)
         stated = _alive_until(alive_until, lengths, name)
-        bad = [bad_frames(array) for array in frames]
+        bad = [_bad_frames(array) for array in frames]
         if frame_interval is None:
             # An index of the first bad frame has no meaning without an order, so make one.
             for mask, until in zip(bad, stated, strict=True):
                 mask[until:] = True
-            orders = [np.argsort(mask, kind="stable") for mask in bad]
-            frames = [array[order] for array, order in zip(frames, orders, strict=True)]
+            orders = [_last_bad(mask) for mask in bad]
+            frames = _reordered(frames, orders)
             series = {
-                key: None
-                if values is None
-                else [array[order] for array, order in zip(values, orders, strict=True)]
+                key: None if values is None else _reordered(values, orders)
                 for key, values in series.items()
             }
             until = np.array([int((~mask).sum()) for mask in bad], dtype=np.int64)
@@ -131,12 +138,18 @@ class Ensemble:
             alive_until=until,
             frame_interval=frame_interval,
             name=name,
+            notes=tuple(notes),
             **series,
         )
 
     @classmethod
     def from_trajectory_set(
-        cls, trajectories: "TrajectorySet", *, name: str = "ensemble", n_beads: int | None = None
+        cls,
+        trajectories: "TrajectorySet",
+        *,
+        name: str = "ensemble",
+        notes: Sequence[str] = (),
+        n_beads: int | None = None,
     ) -> "Ensemble":
         """Make an ensemble from a stored set of trajectories.
 
@@ -153,6 +166,7 @@ class Ensemble:
             network_energy=trajectories.network_energy,
             prior_energy=trajectories.prior_energy,
             name=name,
+            notes=notes,
             n_beads=n_beads,
         )
 
@@ -211,6 +225,27 @@ class Ensemble:
             network_energy=rest(self.network_energy),
             prior_energy=rest(self.prior_energy),
         )
+
+
+def _bad_frames(frames: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which frames are bad, a block at a time: bonds of all would take as much memory."""
+    bad = np.zeros(len(frames), dtype=np.bool_)
+    for start in range(0, len(frames), _BLOCK_FRAMES):
+        bad[start : start + _BLOCK_FRAMES] = bad_frames(frames[start : start + _BLOCK_FRAMES])
+    return bad
+
+
+def _last_bad(bad: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+    """Return the order that puts bad frames last; None where they are last already."""
+    order = np.argsort(bad, kind="stable")
+    return None if (np.diff(order) == 1).all() else order
+
+
+def _reordered(values: list[Array], orders: list[NDArray[np.intp] | None]) -> list[Array]:
+    return [
+        array if order is None else array[order]
+        for array, order in zip(values, orders, strict=True)
+    ]
 
 
 def _checked(array: Array, index: int, n_beads: int, name: str) -> NDArray[np.float32]:

@@ -16,8 +16,8 @@ from cgbench.errors import ValidationError
 from cgbench.evaluate.superposition import (
     check_frames,
     checked_reference,
+    compilable,
     finite_structure,
-    moments,
     pieces,
     rmsd,
     superpose,
@@ -86,11 +86,11 @@ def radius_of_gyration(coords: Array) -> Float:
 
     All beads weigh the same.
     """
+    from cgbench.evaluate.geometry_kernels import gyration_radii
+
     check_frames(coords)
     result = np.empty(len(coords))
-    for piece in pieces(len(coords), coords.shape[1] * 24):
-        _, squares = moments(coords[piece], np.empty((coords.shape[1], 0)))
-        result[piece] = np.sqrt(squares / coords.shape[1])
+    gyration_radii(compilable(coords), result)
     return result
 
 
@@ -186,16 +186,15 @@ def q_native(coords: Array, native: Array) -> Float:
     Raises:
         ValidationError: The shapes disagree, or the native structure has no contact.
     """
+    from cgbench.evaluate.geometry_kernels import contact_fractions
+
     target = checked_reference(coords, native)
     pairs, native_distances = native_contacts(target)
     constants = registry.constants()
-    limits = (constants.contact_lambda * native_distances)[:, None]
+    limits = constants.contact_lambda * native_distances
+    first, second = np.ascontiguousarray(pairs.T)
     result = np.empty(len(coords))
-    for piece in pieces(len(coords), len(pairs) * 8):
-        excess = constants.contact_beta * (_distances(coords[piece], pairs, np.float64) - limits)
-        # The hyperbolic tangent is the same sigmoid, and cannot overflow.
-        result[piece] = 0.5 - 0.5 * np.tanh(0.5 * excess).mean(axis=0)
-        result[piece][~np.isfinite(coords[piece]).all(axis=(1, 2))] = np.nan
+    contact_fractions(compilable(coords), first, second, limits, constants.contact_beta, result)
     return result
 
 

@@ -6,22 +6,28 @@ from numpy.typing import NDArray
 from cgbench import registry
 from cgbench.errors import ValidationError
 from cgbench.evaluate.bootstrap import multiplicities
-from cgbench.evaluate.display import display, traces
-from cgbench.evaluate.distributions import distributions
+from cgbench.evaluate.display import DrawnFrames, display, traces
+from cgbench.evaluate.distributions import Distributions, distributions
 from cgbench.evaluate.ensemble import Ensemble
 from cgbench.evaluate.metrics import METRICS, Comparison, ForceErrors
-from cgbench.evaluate.observables import observe
+from cgbench.evaluate.observables import default_workers
 from cgbench.evaluate.reference_bundle import ReferenceBundle
 from cgbench.evaluate.resampling import ReferenceStatistics, reference_statistics
+from cgbench.evaluate.sampled import subset_weights
 from cgbench.evaluate.scored import Scored
-from cgbench.evaluate.tally import tally
+from cgbench.evaluate.simulation_convergence import simulation_convergence
+from cgbench.evaluate.stopwatch import Stopwatch
+from cgbench.evaluate.survey import survey_ensemble
+from cgbench.evaluate.tally import Tally
 from cgbench.evaluate.values import (
+    effective_frames,
     effective_numbers,
     force_values,
     gate,
     metric_columns,
     metric_values,
     own_values,
+    remarks,
 )
 from cgbench.evaluate.weighting import weigh
 from cgbench.progress import Progress, silent
@@ -40,6 +46,7 @@ def score(
     seed: int,
     reference: ReferenceStatistics | None = None,
     n_resamples: int | None = None,
+    workers: int | None = None,
     progress: Progress = silent,
 ) -> Scored:
     """Score an ensemble against a reference.
@@ -56,6 +63,7 @@ def score(
         seed: Seed of the resamples; the same for all rows that are compared.
         reference: What :func:`reference_statistics` returned, to save doing it for every row.
         n_resamples: Number of resamples; the registry's if None.
+        workers: Threads; one for each core that may be used if None. The result is the same.
         progress: Told how far it is.
 
     Raises:
@@ -80,33 +88,51 @@ def score(
             n_resamples=number,
             converged=bundle.converged,
         )
+    workers = default_workers() if workers is None else workers
     statistics = reference or reference_statistics(
-        bundle, seed=seed, n_resamples=number, progress=progress
+        bundle, seed=seed, n_resamples=number, workers=workers, progress=progress
     )
-    observables = observe(bundle, kept.trajectories, kept.alive_until, progress)
+    stopwatch = Stopwatch()
+    surveyed = survey_ensemble(
+        kept, bundle, seed=seed, workers=workers, stopwatch=stopwatch, progress=progress
+    )
+    observables, counted, plugins = surveyed.observables, surveyed.tally, surveyed.plugins
     taken = multiplicities(seed, kept.n_trajectories, number)
-    weighting = weigh(kept, observables, bundle, protocol, taken, progress)
-    given = None if kept.weights is None else np.concatenate(kept.weights)
-    counted = tally(observables, statistics.binning, given)
+    with stopwatch.stage("weights"):
+        weighting = weigh(kept, observables, bundle, protocol, taken, workers, progress)
+    with stopwatch.stage("distributions"):
+        spread = distributions(counted, taken, weighting.weight_of_state, workers)
     comparison = Comparison(
-        model=distributions(counted, taken, weighting.weight_of_state),
+        model=spread,
         reference=statistics.distributions,
         bundle=bundle,
         surviving=((counted.dead == 0) @ taken) / taken.sum(axis=0),
     )
-    columns = metric_columns(comparison, n_folded=float(counted.sums["folded"].sum()))
-    gate_status = gate(float(columns["handedness"][0]), bundle)
-    metrics = metric_values(
-        columns,
-        own_values(statistics.own),
-        effective_numbers(counted, weighting.weight_of_state[:, 0]),
-        time_ordered=kept.time_ordered,
-        gate_status=gate_status,
-        single=kept.n_trajectories < 2,
-    )
-    drawn = []
-    if kept.frame_interval is not None:
-        drawn = traces(observables, ensemble.lengths - kept.lengths, kept.frame_interval)
+    told = [*surveyed.notes, *statistics.notes]
+    with stopwatch.stage("metrics"):
+        columns = metric_columns(
+            comparison, float(counted.sums["native_like"].sum()), plugins.metrics, told
+        )
+        gate_status = gate(float(columns["handedness"][0]), bundle)
+        metrics = metric_values(
+            columns,
+            own_values(statistics.own, plugins.metrics),
+            effective_numbers(counted, weighting.weight_of_state[:, 0]),
+            remarks(comparison),
+            time_ordered=kept.time_ordered,
+            gate_status=gate_status,
+            single=kept.n_trajectories < 2,
+            plugins=plugins.metrics,
+        )
+    with stopwatch.stage("convergence"):
+        verdict = simulation_convergence(
+            observables, statistics, columns, lag_frames=weighting.lag_frames, workers=workers
+        )
+    with stopwatch.stage("display"):
+        drawn = []
+        if kept.frame_interval is not None:
+            drawn = traces(observables, ensemble.lengths - kept.lengths, kept.frame_interval)
+        shown = display(comparison, drawn, drawn_frames(counted, taken, spread))
     return Scored(
         name=ensemble.name,
         result=SystemResult(
@@ -116,20 +142,39 @@ def score(
             gates={"handedness": gate_status},
             n_trajectories=kept.n_trajectories,
             n_frames=kept.n_frames,
+            effective_frames=effective_frames(counted, weighting.weight_of_state[:, 0]),
             dead_fraction=float(np.clip(comparison.model.dead[0], 0.0, 1.0)),
             weights_status=weighting.status,
             weights_reason=weighting.reason,
             weights_lag_ps=weighting.lag_ps,
             weights_fraction_outside=weighting.fraction_outside,
             converged=bundle.converged,
-            notes=(*weighting.notes, *notes(kept.n_trajectories, statistics)),
+            simulation_converged=verdict.converged,
+            simulation_converged_reason=verdict.reason,
+            notes=(*weighting.notes, *notes(kept.n_trajectories, statistics), *told),
         ),
         seed=seed,
         n_trajectories=kept.n_trajectories,
         resamples={metric: values[1:] for metric, values in columns.items()},
         force_errors=force_errors,
-        display=display(comparison, drawn),
+        display=shown,
+        timings=statistics.timings | stopwatch.seconds if reference is None else stopwatch.seconds,
     )
+
+
+def drawn_frames(counted: Tally, taken: Float, spread: Distributions) -> DrawnFrames | None:
+    """Return the frames that a report may draw: the subset with the weights of the first column.
+
+    Args:
+        counted: The counts of an ensemble.
+        taken: (n_trajectories, n_columns) multiplicities.
+        spread: The distributions made from both.
+    """
+    subset = counted.subset
+    if subset is None:
+        return None
+    weights = subset_weights(subset, taken[:, :1], spread.state_mass[:, :1])[:, 0]
+    return DrawnFrames(subset.coordinates, subset.microstate, weights)
 
 
 def _unusable(kept: Ensemble) -> str | None:

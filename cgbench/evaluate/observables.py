@@ -1,16 +1,19 @@
 """What is measured of every frame, once; everything else is sums over these numbers."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgbench.errors import ValidationError
-from cgbench.evaluate import geometry
-from cgbench.evaluate.msm import assign
-from cgbench.evaluate.tica import FrameSequence, TicaModel
+from cgbench.evaluate.statistic import Frames, ObservableDefinition
+from cgbench.evaluate.threads import threads
+from cgbench.evaluate.tica import FrameSequence
 from cgbench.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -18,23 +21,19 @@ if TYPE_CHECKING:
 
 #: Bytes of pair distances (float64) that are held at once.
 _CHUNK_BYTES: Final = 32 * 1024 * 1024
+#: What is kept of every frame.
+PER_FRAME: Final = (
+    "microstate",
+    "tics",
+    "rg",
+    "end_to_end",
+    "q",
+    "rmsd",
+    "handedness",
+    "centre_distance",
+)
 #: Coordinates beyond this many Å are not of a molecule, and their squares overflow float32.
 _LARGEST_COORDINATE: Final = 1e6
-
-
-@dataclass(frozen=True)
-class ObservableDefinition:
-    """What the numbers refer to.
-
-    Attributes:
-        native: (n_beads, 3) float32 native conformer in Å.
-        tica: Projection of the pair distances.
-        centres: (n_microstates, dimensions) float64 microstate centres in the projection.
-    """
-
-    native: NDArray[np.float32]
-    tica: TicaModel
-    centres: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Observables:
         end_to_end: (n,) float32 distance between the first and the last bead in Å.
         q: (n,) float32 fraction of native contacts.
         rmsd: (n,) float32 root mean square deviation from the native conformer in Å.
-        dihedrals: (n, n_beads − 3) float32 dihedral angles in radians, IUPAC convention.
+        handedness: (n,) float32 share of the dihedrals that have the native one's sign.
+        centre_distance: (n,) float32 distance to the nearest microstate's centre.
         alive: (n,) bool; frames that are not have the native conformer's numbers.
         n_trajectories: Number of trajectories, also of those without frames.
     """
@@ -61,7 +61,8 @@ class Observables:
     end_to_end: NDArray[np.float32]
     q: NDArray[np.float32]
     rmsd: NDArray[np.float32]
-    dihedrals: NDArray[np.float32]
+    handedness: NDArray[np.float32]
+    centre_distance: NDArray[np.float32]
     alive: NDArray[np.bool_]
     n_trajectories: int
 
@@ -99,33 +100,11 @@ class Observables:
             end_to_end=self.end_to_end[frames],
             q=self.q[frames],
             rmsd=self.rmsd[frames],
-            dihedrals=self.dihedrals[frames],
+            handedness=self.handedness[frames],
+            centre_distance=self.centre_distance[frames],
             alive=self.alive[frames],
             n_trajectories=len(chosen),
         )
-
-
-def handedness(
-    dihedrals: NDArray[np.float32], native_dihedrals: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the fraction of Cα dihedrals that have the native one's sign, (n,).
-
-    A mirror image has the native distances and contacts but the opposite sign of every dihedral.
-    Dihedrals that are flat in the native structure, within 20° of 0° or 180°, are left out, since
-    fluctuations change their sign.
-
-    Args:
-        dihedrals: (n, n_beads − 3) in radians.
-        native_dihedrals: (n_beads − 3,) of the native conformer.
-
-    Returns:
-        Ones when every native dihedral is flat.
-    """
-    turned = np.abs(np.sin(native_dihedrals)) > np.sin(np.radians(20.0))
-    if not turned.any():
-        return np.ones(len(dihedrals), dtype=np.float32)
-    same = (dihedrals[:, turned] >= 0) == (native_dihedrals[turned] >= 0)
-    return np.asarray(same.mean(axis=1), dtype=np.float32)
 
 
 def chunk_frames(n_beads: int) -> int:
@@ -154,35 +133,68 @@ def usable_frames(
     return coordinates, kept
 
 
-def _walk(
-    trajectories: Sequence[FrameSequence], n_beads: int, task: str, progress: Progress
-) -> Iterator[tuple[int, int, slice, NDArray[Any]]]:
-    """Yield trajectory, first frame within it, place among all frames and the coordinates."""
-    total = sum(len(trajectory) for trajectory in trajectories)
-    step = chunk_frames(n_beads)
-    first = 0
+@dataclass(frozen=True)
+class Chunk:
+    """Frames that are measured together, of one trajectory or of several that follow.
+
+    Attributes:
+        place: Their place among all frames.
+        frames: Their coordinates; those that are not alive are the native conformer's.
+        alive: (n,) frames that count.
+    """
+
+    place: slice
+    frames: Frames
+    alive: NDArray[np.bool_]
+
+
+Visited = TypeVar("Visited")
+
+
+def _blocks(
+    trajectories: Sequence[FrameSequence], definition: ObservableDefinition
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the place of the first frame and the coordinates of as many as are worked on at once.
+
+    Short trajectories are put together, because every block costs some time of its own.
+    """
+    shape = definition.native.shape
+    step = chunk_frames(definition.n_beads)
+    first = held = 0
+    parts: list[NDArray[Any]] = []
     for index, trajectory in enumerate(trajectories):
-        for start in range(0, len(trajectory), step):
-            block = np.asarray(trajectory[start : start + step])
-            if block.ndim != 3 or block.shape[1:] != (n_beads, 3):
+        start = 0
+        while start < len(trajectory):
+            block = np.asarray(trajectory[start : start + step - held])
+            if block.ndim != 3 or block.shape[1:] != shape:
                 raise ValidationError(
                     f"trajectory {index} has the wrong shape",
-                    expected=f"(n_frames, {n_beads}, 3)",
+                    expected=f"(n_frames, {shape[0]}, 3)",
                     found=block.shape,
                 )
-            yield index, start, slice(first + start, first + start + len(block)), block
-            progress(task, first + start + len(block), total)
-        first += len(trajectory)
+            parts.append(block)
+            start, held = start + len(block), held + len(block)
+            if held >= step:
+                yield first, parts[0] if len(parts) == 1 else np.concatenate(parts)
+                first, held, parts = first + held, 0, []
+    if parts:
+        yield first, parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def measure(
+def survey(
     definition: ObservableDefinition,
     trajectories: Sequence[FrameSequence],
     alive_until: Sequence[int] | NDArray[np.integer] | None = None,
     progress: Progress = silent,
     task: str = "observables",
-) -> Observables:
-    """Measure every frame, chunk by chunk; memory is bounded by the result and one chunk.
+    *,
+    visit: Callable[[Chunk, Observables], Visited],
+    workers: int | None = None,
+) -> tuple[Observables, list[Visited]]:
+    """Measure every frame, chunk by chunk, and visit every chunk.
+
+    Chunks are read one after the other and measured by several threads. What is returned does not
+    depend on their number. Memory is bounded by the result and some chunks.
 
     Args:
         definition: Native conformer, projection and microstates.
@@ -190,23 +202,28 @@ def measure(
         alive_until: First bad frame of each trajectory; None when all are good.
         progress: Told after each chunk.
         task: The name that progress is told.
+        visit: Called by a thread with each chunk once its place in the observables is filled.
+        workers: Threads; one for each core that may be used if None.
 
     Returns:
-        One entry per frame. Frames that are not finite, and those from ``alive_until`` on, are
-        not alive and hold the native conformer's numbers.
+        One entry per frame, and what the visits returned, in order. Frames that are not finite,
+        and those from ``alive_until`` on, are not alive and hold the native conformer's numbers.
 
     Raises:
         ValidationError: A trajectory has the wrong shape, or ``alive_until`` the wrong length.
     """
-    n_beads = len(definition.native)
-    lengths = [len(trajectory) for trajectory in trajectories]
+    lengths = np.array([len(trajectory) for trajectory in trajectories], dtype=np.int64)
     if alive_until is not None and len(alive_until) != len(trajectories):
         raise ValidationError(
             "alive_until does not fit the trajectories",
             expected=len(trajectories),
             found=len(alive_until),
         )
-    total = sum(lengths)
+    total = int(lengths.sum())
+    good = np.ones(total, dtype=bool)
+    if alive_until is not None:
+        within = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        good = within < np.repeat(np.asarray(alive_until, dtype=np.int64), lengths)
     result = Observables(
         trajectory=np.repeat(np.arange(len(trajectories), dtype=np.int32), lengths),
         microstate=np.empty(total, dtype=np.int32),
@@ -215,25 +232,67 @@ def measure(
         end_to_end=np.empty(total, dtype=np.float32),
         q=np.empty(total, dtype=np.float32),
         rmsd=np.empty(total, dtype=np.float32),
-        dihedrals=np.empty((total, max(n_beads - 3, 0)), dtype=np.float32),
-        alive=np.empty(total, dtype=bool),
+        handedness=np.empty(total, dtype=np.float32),
+        centre_distance=np.empty(total, dtype=np.float32),
+        alive=good,
         n_trajectories=len(trajectories),
     )
-    for index, start, place, block in _walk(trajectories, n_beads, task, progress):
-        good = np.ones(len(block), dtype=bool)
-        if alive_until is not None:
-            good[max(0, int(alive_until[index]) - start) :] = False
-            block = np.where(good[:, None, None], block, definition.native)
+
+    def work(first: int, block: NDArray[Any]) -> tuple[int, Visited]:
+        place = slice(first, first + len(block))
+        if not good[place].all():
+            block = np.where(good[place][:, None, None], block, definition.native)
         coordinates, finite = usable_frames(block, definition.native)
-        result.alive[place] = good & finite
-        result.tics[place] = definition.tica.transform(geometry.pair_distances(coordinates))
-        result.microstate[place] = assign(result.tics[place], definition.centres)[0]
-        result.rg[place] = geometry.radius_of_gyration(coordinates)
-        result.end_to_end[place] = geometry.end_to_end(coordinates)
-        result.q[place] = geometry.q_native(coordinates, definition.native)
-        result.rmsd[place] = geometry.rmsd(coordinates, definition.native)
-        result.dihedrals[place] = geometry.dihedrals(coordinates)
-    return result
+        good[place] &= finite
+        chunk = Chunk(place, Frames(coordinates, definition), good[place])
+        for name in PER_FRAME:
+            getattr(result, name)[place] = getattr(chunk.frames, name)
+        return place.stop, visit(chunk, result)
+
+    visited: list[Visited] = []
+    count = default_workers() if workers is None else workers
+    with threads(count) as pool:
+        pending: deque[Future[tuple[int, Visited]]] = deque()
+
+        def finish() -> None:
+            done, found = pending.popleft().result()
+            visited.append(found)
+            progress(task, done, total)
+
+        for first, block in _blocks(trajectories, definition):
+            pending.append(pool.submit(work, first, block))
+            # One more than there are threads, so that none waits for the next block.
+            if len(pending) > count:
+                finish()
+        while pending:
+            finish()
+    return result, visited
+
+
+def default_workers() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure(
+    definition: ObservableDefinition,
+    trajectories: Sequence[FrameSequence],
+    alive_until: Sequence[int] | NDArray[np.integer] | None = None,
+    progress: Progress = silent,
+    task: str = "observables",
+    *,
+    workers: int | None = None,
+) -> Observables:
+    """Measure every frame, chunk by chunk; see :func:`survey`."""
+    return survey(
+        definition,
+        trajectories,
+        alive_until,
+        progress,
+        task,
+        visit=lambda chunk, observables: None,
+        workers=workers,
+    )[0]
 
 
 def observe(
@@ -241,6 +300,8 @@ def observe(
     trajectories: Sequence[FrameSequence],
     alive_until: Sequence[int] | NDArray[np.integer] | None = None,
     progress: Progress = silent,
+    *,
+    workers: int | None = None,
 ) -> Observables:
     """Measure an ensemble against a reference bundle.
 
@@ -249,8 +310,9 @@ def observe(
         trajectories: Coordinates (n_frames_i, n_beads, 3) in Å, one each.
         alive_until: First bad frame of each trajectory; None when all are good.
         progress: Told after each chunk.
+        workers: Threads; one for each core that may be used if None.
 
     Raises:
-        ValidationError: As :func:`measure`.
+        ValidationError: As :func:`survey`.
     """
-    return measure(bundle.definition, trajectories, alive_until, progress)
+    return measure(bundle.definition, trajectories, alive_until, progress, workers=workers)

@@ -10,7 +10,9 @@ import pydantic
 from numpy.typing import NDArray
 
 from cgbench.config import Frozen
-from cgbench.evaluate.observables import ObservableDefinition, Observables
+from cgbench.evaluate.convergence import Convergence
+from cgbench.evaluate.observables import Observables
+from cgbench.evaluate.statistic import Definition, Frames
 from cgbench.evaluate.tica import TicaModel
 from cgbench.evaluate.weights import (
     StateWeights,
@@ -44,21 +46,41 @@ class TimescaleRow(Frozen):
 
 
 class Basins(Frozen):
-    """Folded and unfolded regions of the fraction of native contacts.
+    """Folded and unfolded regions.
 
-    A frame is folded at ``folded_q`` or above and unfolded below ``unfolded_q``. Between them it is
-    neither: a passage counts only from one core to the other.
+    A frame is folded when its fraction of native contacts is at least ``folded_q`` and its RMSD to
+    the native conformer at most ``folded_rmsd`` (Å): contacts alone call many compact chains of
+    another fold folded. It is unfolded below ``unfolded_q``. Between them it is neither: a passage
+    counts only from one core to the other.
     """
 
     folded_q: float
+    folded_rmsd: float
     unfolded_q: float
+
+    def folded(self, q: NDArray[np.float32], rmsd: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return which frames are folded, (n,).
+
+        Args:
+            q: (n,) fraction of native contacts.
+            rmsd: (n,) RMSD to the native conformer in Å.
+        """
+        return self.native_like(q) & (rmsd <= self.folded_rmsd)
+
+    def native_like(self, q: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return which frames have the native contacts, (n,), those of a mirror image included.
+
+        Args:
+            q: (n,) fraction of native contacts.
+        """
+        return q >= self.folded_q
 
 
 class ReferenceMetadata(Frozen):
     """All that a bundle says in words and single numbers."""
 
     format: Literal["cgbench-reference"] = "cgbench-reference"
-    version: Literal["v1"] = "v1"
+    version: Literal["v2"] = "v2"
     system: str
     sequence: str
     store_fingerprint: str
@@ -93,6 +115,8 @@ class ReferenceMetadata(Frozen):
     timescale_statement: str
     handedness_bound: float | None
     smoothing: float
+    convergence: Convergence | None = None
+    settings_fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,10 +145,16 @@ class ReferenceBundle:
         fes: (80, 80) float64 free energy in kcal/mol after smoothing, least value zero.
         edges: Edges (n_bins + 1,) of the distributions by observable: ``rg``, ``end_to_end``,
             ``rmsd``, ``q``, ``dihedral`` and ``tic1`` to the last.
-        histograms: Weighted histograms (n_bins,) on those edges; ``dihedral`` (n_beads − 3, 72).
+        histograms: Weighted histograms (n_bins,) on those edges of all but ``dihedral``.
         start_coordinates: (32, n_beads, 3) float32 frames that simulations start from.
         start_frames: (32,) int64 flat indices of those frames in the store.
-        observables: Per-frame numbers of the reference; dihedrals are centres of their bins.
+        observables: Per-frame numbers of the reference.
+        subset_coordinates: (m, n_beads, 3) float32 seeded subset of the reference's usable frames,
+            uniform over them, so that any statistic of the reference can be computed from the
+            bundle alone.
+        subset_frames: (m,) int64 flat indices of those frames, ascending.
+        macrostate_structures: (n_macrostates, n_beads, 3) float32 reference frame nearest to the
+            probability-weighted centre of each macrostate.
     """
 
     metadata: ReferenceMetadata
@@ -147,6 +177,9 @@ class ReferenceBundle:
     start_coordinates: NDArray[np.float32]
     start_frames: NDArray[np.int64]
     observables: Observables
+    subset_coordinates: NDArray[np.float32]
+    subset_frames: NDArray[np.int64]
+    macrostate_structures: NDArray[np.float32]
 
     @property
     def system(self) -> str:
@@ -188,10 +221,25 @@ class ReferenceBundle:
         """Number of microstates."""
         return self.metadata.n_microstates
 
-    @property
-    def definition(self) -> ObservableDefinition:
-        """What per-frame numbers refer to."""
-        return ObservableDefinition(self.native, self.tica, self.centres)
+    @cached_property
+    def definition(self) -> Definition:
+        """The facts that per-frame numbers, statistics and metrics refer to."""
+        return Definition(
+            native=self.native,
+            tica=self.tica,
+            centres=self.centres,
+            macrostate=self.macrostate,
+            edges=self.edges,
+            fes_edges=self.fes_edges,
+            basins=self.metadata.basins,
+            outside_distance=self.metadata.outside_distance,
+            temperature=self.temperature,
+        )
+
+    @cached_property
+    def subset(self) -> Frames:
+        """The kept frames of the reference."""
+        return Frames(self.subset_coordinates, self.definition)
 
     @cached_property
     def counts(self) -> TransitionCounts:
@@ -235,15 +283,3 @@ def frame_weights(
     return weights_of_frames(
         weights, observables.microstate, observables.trajectory, taken, observables.alive
     )
-
-
-def dihedral_bins(dihedrals: NDArray[np.float32], n_bins: int) -> NDArray[np.uint8]:
-    """Return the bin of each angle in radians; the first of at most 256 begins at −180°."""
-    turns = (np.asarray(dihedrals, dtype=np.float64) / (2.0 * np.pi) + 0.5) % 1.0
-    return np.minimum(turns * n_bins, n_bins - 1).astype(np.uint8)
-
-
-def dihedral_centres(bins: NDArray[np.uint8], n_bins: int) -> NDArray[np.float32]:
-    """Return the middle of each bin in radians."""
-    width = 2.0 * np.pi / n_bins
-    return ((bins.astype(np.float64) + 0.5) * width - np.pi).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,17 +14,12 @@ from zarr.codecs import BloscCodec
 from cgbench import config
 from cgbench.errors import CgbenchError, IntegrityError, UsageError
 from cgbench.evaluate.observables import Observables
-from cgbench.evaluate.reference_bundle import (
-    ReferenceBundle,
-    ReferenceMetadata,
-    dihedral_bins,
-    dihedral_centres,
-)
+from cgbench.evaluate.reference_bundle import ReferenceBundle, ReferenceMetadata
 from cgbench.evaluate.tica import TicaModel
 from cgbench.provenance import collect
 
 FORMAT: Final = "cgbench-reference"
-VERSION: Final = "v1"
+VERSION: Final = "v2"
 
 #: Name and type on disk of every array that has a fixed name; ``edges/…`` and ``histograms/…``
 #: are float64 beside them.
@@ -52,8 +48,12 @@ _TYPES: Final[dict[str, str]] = {
     "frames/end_to_end": "float32",
     "frames/q": "float32",
     "frames/rmsd": "float32",
-    "frames/dihedral_bin": "uint8",
+    "frames/handedness": "float32",
+    "frames/centre_distance": "float32",
     "frames/alive": "bool",
+    "subset_coordinates": "float32",
+    "subset_frames": "int64",
+    "macrostate_structures": "float32",
 }
 _GROUPS: Final = ("edges", "histograms")
 #: Frames in a chunk of a per-frame array: few files, and bounded memory while reading.
@@ -87,8 +87,12 @@ def _arrays(bundle: ReferenceBundle) -> dict[str, NDArray[Any]]:
         "frames/end_to_end": frames.end_to_end,
         "frames/q": frames.q,
         "frames/rmsd": frames.rmsd,
-        "frames/dihedral_bin": dihedral_bins(frames.dihedrals, len(bundle.edges["dihedral"]) - 1),
+        "frames/handedness": frames.handedness,
+        "frames/centre_distance": frames.centre_distance,
         "frames/alive": frames.alive,
+        "subset_coordinates": bundle.subset_coordinates,
+        "subset_frames": bundle.subset_frames,
+        "macrostate_structures": bundle.macrostate_structures,
         **{f"edges/{name}": values for name, values in bundle.edges.items()},
         **{f"histograms/{name}": values for name, values in bundle.histograms.items()},
     }
@@ -115,12 +119,15 @@ def bundle_fingerprint(bundle: ReferenceBundle) -> str:
     return _content_fingerprint(bundle.metadata, _arrays(bundle))
 
 
-def write_reference(path: Path, bundle: ReferenceBundle) -> None:
+def write_reference(
+    path: Path, bundle: ReferenceBundle, build: Mapping[str, Any] | None = None
+) -> None:
     """Write a bundle; an existing one is replaced only once the new one is complete.
 
     Args:
-        path: The folder, ``references/v1/<system>.zarr``.
+        path: The folder, ``references/v2/<system>.zarr``.
         bundle: What to write.
+        build: How it was built (seconds of each stage, workers), told beside the provenance.
 
     Raises:
         UsageError: The path exists and is no reference bundle.
@@ -139,6 +146,7 @@ def write_reference(path: Path, bundle: ReferenceBundle) -> None:
                 "metadata": bundle.metadata.model_dump(mode="json"),
                 # Where and when it was built is told, but is no part of the content.
                 "provenance": collect({"reference": bundle.metadata.seed}).model_dump(mode="json"),
+                "build": dict(build or {}),
             }
         )
         for name, values in _arrays(bundle).items():
@@ -185,6 +193,7 @@ def read_reference(path: Path) -> ReferenceBundle:
                 f"{path}: not a reference bundle that can be read",
                 expected=f"{FORMAT} {VERSION}",
                 found=" ".join(str(item) for item in found),
+                fix="cgbench reference build SYSTEM makes a bundle of this version",
             )
         metadata = config.validate(ReferenceMetadata, attributes.get("metadata"), path)
         arrays = {name: _read_array(group, name) for name in _names(group)}
@@ -286,10 +295,12 @@ def _bundle(
             end_to_end=frames["end_to_end"],
             q=frames["q"],
             rmsd=frames["rmsd"],
-            dihedrals=dihedral_centres(
-                frames["dihedral_bin"], len(groups["edges"]["dihedral"]) - 1
-            ),
+            handedness=frames["handedness"],
+            centre_distance=frames["centre_distance"],
             alive=frames["alive"],
             n_trajectories=metadata.n_trajectories,
         ),
+        subset_coordinates=arrays["subset_coordinates"],
+        subset_frames=arrays["subset_frames"],
+        macrostate_structures=arrays["macrostate_structures"],
     )

@@ -10,27 +10,24 @@ from numpy.typing import NDArray
 from cgbench import registry
 from cgbench.errors import ValidationError
 from cgbench.evaluate.geometry import radius_of_gyration
-from cgbench.evaluate.msm import MarkovModel, fit_markov_model
-from cgbench.evaluate.observables import Observables, handedness
+from cgbench.evaluate.msm import fit_markov_model
+from cgbench.evaluate.observables import Observables
 from cgbench.evaluate.reference_bundle import (
     Basins,
     Interval,
     TimescaleRow,
-    dihedral_bins,
 )
 from cgbench.evaluate.weights import (
     StateWeights,
     TransitionCounts,
-    count_transitions,
     solve_weights,
 )
 from cgbench.progress import Progress, silent
 
 #: The grids of the components reach this many standard deviations beyond the reference.
 TIC_MARGIN: Final = 5.0
-#: Implied timescales are told at these multiples of the Markov model's lag.
-LAG_MULTIPLES: Final = (0.5, 1.0, 2.0)
-N_TIMESCALES: Final = 4
+#: The slowest timescale is compared over these multiples of the Markov model's lag.
+_COMPARED_LAGS: Final = (0.5, 2.0)
 #: Folded frames that a trajectory needs to say something about its handedness.
 MINIMUM_FOLDED_FRAMES: Final = 10
 
@@ -43,7 +40,7 @@ def count_events(observables: Observables, basins: Basins) -> tuple[int, int]:
     Returns:
         Folding events and unfolding events.
     """
-    folded = observables.q >= basins.folded_q
+    folded = basins.folded(observables.q, observables.rmsd)
     unfolded = observables.q < basins.unfolded_q
     in_core = np.flatnonzero((folded | unfolded) & observables.alive)
     now, before = in_core[1:], in_core[:-1]
@@ -126,45 +123,18 @@ def interval(value: float, resamples: NDArray[np.float64]) -> Interval:
     return Interval(value=value, lo=float(lo), hi=float(hi))
 
 
-def timescale_rows(
-    observables: Observables, n_states: int, msm_lag_frames: int, frame_interval: float
-) -> tuple[TimescaleRow, ...]:
-    """Return implied timescales at several lags, shortest lag first."""
-    longest = int(np.bincount(observables.trajectory).max())
-    rows = []
-    for lag in sorted({max(1, round(msm_lag_frames * multiple)) for multiple in LAG_MULTIPLES}):
-        if lag >= longest:
-            continue
-        model, outside = _model_at(observables, n_states, lag)
-        found = model.timescales(frame_interval, N_TIMESCALES)
-        rows.append(
-            TimescaleRow(
-                lag_ps=lag * frame_interval,
-                timescales_ps=tuple(float(t) if np.isfinite(t) else None for t in found),
-                fraction_outside=outside,
-            )
-        )
-    return tuple(rows)
+def timescale_statement(rows: Sequence[TimescaleRow], msm_lag_ps: float) -> str:
+    """Say in one or two sentences whether the slowest timescale depends on the lag.
 
-
-def _model_at(observables: Observables, n_states: int, lag: int) -> tuple[MarkovModel, float]:
-    counts = count_transitions(
-        observables.microstate,
-        observables.trajectory,
-        n_states,
-        observables.n_trajectories,
-        lag,
-        observables.alive,
-    )
-    everything = np.ones(counts.n_trajectories)
-    populations = everything @ counts.populations
-    model = fit_markov_model(counts.total(everything), populations, lag)
-    return model, max(0.0, 1.0 - float(populations[model.states].sum() / populations.sum()))
-
-
-def timescale_statement(rows: Sequence[TimescaleRow]) -> str:
-    """Say in one or two sentences whether the slowest timescale depends on the lag."""
-    known = [(row.lag_ps, row.timescales_ps[0]) for row in rows]
+    Args:
+        rows: Timescales by lag, shortest lag first.
+        msm_lag_ps: The Markov model's own lag; half to twice of it is looked at.
+    """
+    least, most = (multiple * msm_lag_ps for multiple in _COMPARED_LAGS)
+    # Half a lag of an odd number of frames is rounded to whole frames.
+    known = [
+        (row.lag_ps, row.timescales_ps[0]) for row in rows if 0.6 * least < row.lag_ps < 1.1 * most
+    ]
     slowest = [(lag, value) for lag, value in known if value is not None]
     if len(slowest) < 2:
         return "The slowest implied timescale is known at fewer than two lags."
@@ -180,9 +150,7 @@ def timescale_statement(rows: Sequence[TimescaleRow]) -> str:
     return f"Slowest implied timescale: {told}; {verdict}."
 
 
-def handedness_bound(
-    observables: Observables, native_dihedrals: NDArray[np.float32], basins: Basins
-) -> float | None:
+def handedness_bound(observables: Observables, basins: Basins) -> float | None:
     """Return a low percentile of the handedness of folded frames over trajectories.
 
     Each trajectory with at least ten folded frames gives the mean over them of the fraction of
@@ -192,11 +160,12 @@ def handedness_bound(
     Returns:
         None when no trajectory has enough folded frames.
     """
-    folded = (observables.q >= basins.folded_q) & observables.alive
+    # By contacts alone, as for a model: the RMSD of a mirror image would hide it from the gate.
+    folded = basins.native_like(observables.q) & observables.alive
     owners = observables.trajectory[folded]
     n = observables.n_trajectories
     frames = np.bincount(owners, minlength=n)
-    same = handedness(observables.dihedrals[folded], native_dihedrals).astype(np.float64)
+    same = observables.handedness[folded].astype(np.float64)
     total = np.bincount(owners, weights=same, minlength=n)
     enough = frames >= MINIMUM_FOLDED_FRAMES
     if not enough.any():
@@ -225,8 +194,7 @@ def choose_start_frames(
     Raises:
         ValidationError: Fewer frames that may be chosen than asked for.
     """
-    positions = np.asarray(points, dtype=np.float64)
-    allowed = np.ones(len(positions), dtype=bool) if used is None else used
+    allowed = np.ones(len(points), dtype=bool) if used is None else used
     if allowed.sum() < n_starts:
         raise ValidationError(
             "too few frames to start from", expected=n_starts, found=int(allowed.sum())
@@ -234,11 +202,38 @@ def choose_start_frames(
     squared = np.where(allowed, np.inf, -1.0)
     chosen = [int(first)]
     for _ in range(n_starts - 1):
-        np.minimum(squared, ((positions - positions[chosen[-1]]) ** 2).sum(axis=1), out=squared)
+        np.minimum(squared, _squared_distances(points, chosen[-1]), out=squared)
         # A chosen frame is never chosen again, even where all others coincide with it.
         squared[chosen[-1]] = -1.0
         chosen.append(int(squared.argmax()))
     return np.asarray(chosen, dtype=np.int64)
+
+
+def _squared_distances(points: NDArray[Any], index: int) -> NDArray[np.float64]:
+    """Return the squared distance of each point to one of them, (n,), one column at a time."""
+    squared = np.zeros(len(points))
+    for column in points.T:
+        gap = column.astype(np.float64)
+        gap -= float(column[index])
+        squared += np.square(gap, out=gap)
+    return squared
+
+
+def weighted_moments(
+    points: NDArray[np.float32], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weighted means and standard deviations of columns, each (d,).
+
+    Args:
+        points: (n, d).
+        weights: (n,) summing to one.
+    """
+    mean = np.array([float(weights @ column) for column in points.T])
+    spread = [
+        float(weights @ np.square(column - centre))
+        for column, centre in zip(points.T, mean, strict=True)
+    ]
+    return mean, np.sqrt(spread)
 
 
 def marginal_edges(
@@ -303,10 +298,7 @@ def fes_histogram(
 def weighted_histograms(
     observables: Observables, weights: NDArray[np.float64], edges: dict[str, NDArray[np.float64]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the weighted distribution of each observable, each summing to one.
-
-    ``dihedral`` is (n_beads − 3, 72), the others (n_bins,).
-    """
+    """Return the weighted distribution (n_bins,) of each observable, each summing to one."""
     series = {
         "rg": observables.rg,
         "end_to_end": observables.end_to_end,
@@ -314,13 +306,31 @@ def weighted_histograms(
         "q": observables.q,
         **{f"tic{i + 1}": observables.tics[:, i] for i in range(observables.tics.shape[1])},
     }
-    result = {
+    return {
         name: np.histogram(values, bins=edges[name], weights=weights)[0]
         for name, values in series.items()
     }
-    n_bins = len(edges["dihedral"]) - 1
-    bins = dihedral_bins(observables.dihedrals, n_bins)
-    result["dihedral"] = np.stack(
-        [np.bincount(column, weights=weights, minlength=n_bins) for column in bins.T]
-    )
-    return result
+
+
+def folded_rmsd(
+    observables: Observables, weights: NDArray[np.float64], native: NDArray[np.bool_]
+) -> float:
+    """Return the largest RMSD of a folded frame in Å.
+
+    A high weighted percentile of the RMSD over the frames of the native macrostate with enough
+    native contacts, and at least a least value; the registry has both.
+
+    Args:
+        observables: Per-frame numbers of the reference.
+        weights: (n,) weight of each frame.
+        native: (n,) frames of the native macrostate.
+    """
+    constants = registry.constants()
+    chosen = np.flatnonzero(native & (observables.q >= constants.folded_q) & (weights > 0))
+    if not len(chosen):
+        return constants.folded_rmsd_minimum
+    order = chosen[np.argsort(observables.rmsd[chosen], kind="stable")]
+    cumulative = np.cumsum(weights[order])
+    place = np.searchsorted(cumulative, constants.folded_rmsd_percentile / 100 * cumulative[-1])
+    found = float(observables.rmsd[order[min(int(place), len(order) - 1)]])
+    return max(constants.folded_rmsd_minimum, found)

@@ -1,6 +1,6 @@
 """Equilibrium weights for every resample, and what is computed of a reference only once."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,16 @@ from numpy.typing import NDArray
 from cgbench import registry
 from cgbench.evaluate.bootstrap import multiplicities
 from cgbench.evaluate.distributions import Distributions, distributions
-from cgbench.evaluate.metrics import Comparison
+from cgbench.evaluate.metrics import STATISTICS, Comparison
+from cgbench.evaluate.observables import default_workers
+from cgbench.evaluate.plugins import load_plugins, told
 from cgbench.evaluate.reference_bundle import ReferenceBundle
-from cgbench.evaluate.tally import Binning, Tally, tally
+from cgbench.evaluate.sampled import sample
+from cgbench.evaluate.searching import search_subset
+from cgbench.evaluate.statistic import Statistic
+from cgbench.evaluate.stopwatch import Stopwatch
+from cgbench.evaluate.tally import Tally, tally
+from cgbench.evaluate.threads import threads
 from cgbench.evaluate.weights import StateWeights, TransitionCounts, solve_weights
 from cgbench.progress import Progress, silent
 
@@ -39,6 +46,7 @@ def resampled_weights(
     temperature: float,
     *,
     task: str = "resamples",
+    workers: int = 1,
     progress: Progress = silent,
 ) -> ResampledWeights:
     """Solve the Markov state model again for every resample.
@@ -51,17 +59,23 @@ def resampled_weights(
         taken: (n_trajectories, n_columns) multiplicities.
         temperature: In K.
         task: The name that progress is told.
+        workers: Threads; the result does not depend on their number.
         progress: Told after each column.
     """
     n_columns = taken.shape[1]
     estimate = solve_weights(counts, None, temperature=temperature)
     columns = np.ones((counts.n_states, n_columns))
     unreliable = 0
-    for index in range(n_columns if estimate.status == "ok" else 0):
-        solved = solve_weights(counts, taken[:, index], temperature=temperature, start=estimate)
-        columns[:, index] = solved.weight_of_state
-        unreliable += solved.status != "ok"
-        progress(task, index + 1, n_columns)
+
+    def solve(index: int) -> StateWeights:
+        return solve_weights(counts, taken[:, index], temperature=temperature, start=estimate)
+
+    with threads(workers) as pool:
+        indices = range(n_columns if estimate.status == "ok" else 0)
+        for index, solved in enumerate(pool.map(solve, indices)):
+            columns[:, index] = solved.weight_of_state
+            unreliable += solved.status != "ok"
+            progress(task, index + 1, n_columns)
     return ResampledWeights(estimate, columns, unreliable)
 
 
@@ -73,25 +87,27 @@ class ReferenceStatistics:
         bundle: The reference.
         seed: Seed of the resamples.
         n_resamples: Their number.
-        binning: The reference's grids.
         tally: Counts of the reference's usable frames; none of them are dead.
         weights: Weights for each resample.
         distributions: Weighted distributions, the estimate's first.
+        notes: Statistics of other packages that could not be measured, and why.
+        timings: Seconds by stage.
     """
 
     bundle: ReferenceBundle
     seed: int
     n_resamples: int
-    binning: Binning
     tally: Tally
     weights: ResampledWeights
     distributions: Distributions
+    notes: tuple[str, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
 
     @property
     def own(self) -> Comparison:
-        """The reference compared with itself."""
-        alive = np.ones(self.distributions.n_columns)
-        return Comparison(self.distributions, self.distributions, self.bundle, alive)
+        """The reference compared with itself, the estimate only."""
+        estimate = self.distributions.columns(slice(0, 1))
+        return Comparison(estimate, estimate, self.bundle, np.ones(1))
 
 
 def reference_statistics(
@@ -99,6 +115,7 @@ def reference_statistics(
     *,
     seed: int,
     n_resamples: int | None = None,
+    workers: int | None = None,
     progress: Progress = silent,
 ) -> ReferenceStatistics:
     """Count a reference and resample it; give the result to every call of ``score``.
@@ -107,25 +124,71 @@ def reference_statistics(
         bundle: The reference.
         seed: Seed of the resamples; that of the rows compared with it.
         n_resamples: Their number; the registry's if None.
+        workers: Threads; one for each core that may be used if None. The result is the same.
         progress: Told how far it is.
     """
     number = registry.constants().n_resamples if n_resamples is None else n_resamples
-    binning = Binning.of(bundle)
-    counted = tally(bundle.observables, binning)
+    workers = default_workers() if workers is None else workers
+    stopwatch, notes = Stopwatch(), []
+    plugins = load_plugins()
+    statistics = [*STATISTICS.values(), *plugins.statistics.values()]
+
+    def failed(statistic: Statistic, error: Exception) -> None:
+        if statistic.name in STATISTICS:
+            raise error
+        notes.append(f"Statistic {statistic.name} of the reference failed: {told(error)}.")
+
+    observables = bundle.observables
+    with stopwatch.stage("reference counts"):
+        counted = tally(observables, bundle.definition)
+    with stopwatch.stage("reference subset"):
+        frames = bundle.subset_frames
+        subset = sample(
+            bundle.subset_coordinates,
+            observables.trajectory[frames],
+            observables.microstate[frames],
+            np.ones(len(frames)),
+            bundle.definition,
+            statistics,
+            workers=workers,
+            failed=failed,
+        )
+    with stopwatch.stage("reference superpositions"):
+        searched = search_subset(
+            bundle.definition,
+            subset,
+            observables.rmsd[frames],
+            seed=bundle.metadata.seed,
+            workers=workers,
+            progress=progress,
+        )
     # Frames that screening refused are missing from a reference; they were not lost by a model.
     counted = replace(
-        counted, frames=counted.frames - counted.dead, dead=np.zeros(counted.n_trajectories)
+        counted,
+        frames=counted.frames - counted.dead,
+        dead=np.zeros(counted.n_trajectories),
+        subset=subset,
+        searched=searched,
     )
     taken = multiplicities(seed, counted.n_trajectories, number, "reference")
-    weights = resampled_weights(
-        bundle.counts, taken, bundle.temperature, task="reference resamples", progress=progress
-    )
+    with stopwatch.stage("reference weights"):
+        weights = resampled_weights(
+            bundle.counts,
+            taken,
+            bundle.temperature,
+            task="reference resamples",
+            workers=workers,
+            progress=progress,
+        )
+    with stopwatch.stage("reference distributions"):
+        spread = distributions(counted, taken, weights.weight_of_state, workers)
     return ReferenceStatistics(
         bundle=bundle,
         seed=seed,
         n_resamples=number,
-        binning=binning,
         tally=counted,
         weights=weights,
-        distributions=distributions(counted, taken, weights.weight_of_state),
+        distributions=spread,
+        notes=tuple(notes),
+        timings=stopwatch.seconds,
     )

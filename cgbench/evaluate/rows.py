@@ -12,8 +12,10 @@ from cgbench.evaluate.bootstrap import effective_number, generator
 from cgbench.evaluate.display import display
 from cgbench.evaluate.distributions import distributions, trajectory_shares
 from cgbench.evaluate.ensemble import Ensemble
-from cgbench.evaluate.harness import score
+from cgbench.evaluate.harness import drawn_frames, score
 from cgbench.evaluate.metrics import Comparison
+from cgbench.evaluate.observables import default_workers
+from cgbench.evaluate.plugins import load_plugins
 from cgbench.evaluate.reference_bundle import ReferenceBundle
 from cgbench.evaluate.resampling import (
     ReferenceStatistics,
@@ -59,21 +61,31 @@ def md_split_half(
         bundle, seed=seed, n_resamples=n_resamples, progress=progress
     )
     counted, number = statistics.tally, statistics.n_resamples
+    workers = default_workers()
     halves = _halves(counted.frames, seed, number, n_frames)
     sides, weights = [], []
     for taken, task in zip(halves, ("second halves", "first halves"), strict=True):
         solved = resampled_weights(
-            bundle.counts, taken, bundle.temperature, task=task, progress=progress
+            bundle.counts,
+            taken,
+            bundle.temperature,
+            task=task,
+            workers=workers,
+            progress=progress,
         )
-        sides.append(distributions(counted, taken, solved.weight_of_state))
+        sides.append(distributions(counted, taken, solved.weight_of_state, workers))
         weights.append(solved)
     comparison = Comparison(sides[1], sides[0], bundle, np.ones(number))
-    columns = metric_columns(comparison, n_folded=float(counted.sums["folded"].sum()))
-    own = own_values(statistics.own)
+    plugins = load_plugins()
+    told = [*plugins.notes, *statistics.notes]
+    columns = metric_columns(
+        comparison, float(counted.sums["native_like"].sum()), plugins.metrics, told
+    )
+    own = own_values(statistics.own, plugins.metrics)
     n_eff = _effective(counted, halves[1], weights[1].weight_of_state)
     metrics = {name: _mean(name, values, own.get(name), n_eff) for name, values in columns.items()}
     scored_frames = round(float((counted.frames @ halves[1]).mean()))
-    told = [
+    told += [
         f"Means over {number} random divisions of the reference's trajectories, "
         f"{scored_frames} frames on average in the scored half; intervals are percentiles of "
         "the divisions."
@@ -108,7 +120,7 @@ def md_split_half(
         # Divisions are no resamples of the model's trajectories, so nothing pairs with them.
         n_trajectories=0,
         resamples=columns,
-        display=display(comparison),
+        display=display(comparison, (), drawn_frames(counted, halves[1], sides[1])),
     )
 
 

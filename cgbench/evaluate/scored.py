@@ -3,9 +3,9 @@
 import io
 import json
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 from cgbench import config
 from cgbench.config import Frozen
 from cgbench.errors import IntegrityError, UsageError
+from cgbench.evaluate.drawings import (
+    Contacts,
+    Display,
+    MacrostatePopulation,
+    Marginal,
+    Profile,
+    Trace,
+)
 from cgbench.evaluate.metrics.forces import ForceErrors
 from cgbench.results import SystemResult
 
@@ -21,85 +29,9 @@ Float = NDArray[np.float64]
 #: What a scored row's file is called beside its result.
 SIDECAR: Final = "resamples.npz"
 _FORMAT: Final = "cgbench-resamples"
-_VERSION: Final = 1
+_VERSION: Final = 2
 #: Resampled values and thinned traces of one row take a few megabytes.
 _MAXIMUM_BYTES: Final = 512 * 1024 * 1024
-
-
-class MacrostatePopulation(Frozen):
-    """One reference macrostate in the reference and in a model.
-
-    Attributes:
-        index: Number of the macrostate.
-        native: Whether it holds the reference frame of least RMSD.
-        reference_population: Weighted share of the reference.
-        model_population: Weighted share of the model's living frames.
-        reference_rmsd: Weighted mean RMSD in it in Å; None where it is empty.
-        model_rmsd: As ``reference_rmsd``.
-    """
-
-    index: int
-    native: bool
-    reference_population: float
-    model_population: float
-    reference_rmsd: float | None
-    model_rmsd: float | None
-
-
-@dataclass(frozen=True)
-class Marginal:
-    """The distribution of one observable, on bins wide enough to draw.
-
-    Attributes:
-        edges: (n_bins + 1,).
-        reference: (n_bins,) probability density.
-        model: (n_bins,) probability density of what is alive and on the grid.
-    """
-
-    edges: Float
-    reference: Float
-    model: Float
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One trajectory in time, thinned, up to its first bad frame.
-
-    Attributes:
-        trajectory: Its index.
-        time: (n,) ps from the start of the simulation.
-        tic1: (n,) slowest coordinate.
-        rmsd: (n,) RMSD to the native structure in Å.
-    """
-
-    trajectory: int
-    time: Float
-    tic1: Float
-    rmsd: Float
-
-
-@dataclass(frozen=True)
-class Display:
-    """What a report draws of one row.
-
-    Attributes:
-        fes_edges: (2, n_bins + 1) edges of the free-energy grid.
-        fes_reference: (n_bins, n_bins) kcal/mol, least value zero, infinite where there is none.
-        fes_model: As ``fes_reference``.
-        native_tics: (2,) place of the native structure on the grid.
-        marginals: By observable: ``tic1``, ``tic2``, ``rg``, ``end_to_end``, ``q``, ``rmsd``, and
-            ``dihedral1`` to the last, in radians.
-        traces: Empty for samples without time order.
-        macrostates: In the order of their numbers.
-    """
-
-    fes_edges: Float
-    fes_reference: Float
-    fes_model: Float
-    native_tics: Float
-    marginals: dict[str, Marginal]
-    traces: tuple[Trace, ...]
-    macrostates: tuple[MacrostatePopulation, ...]
 
 
 @dataclass(frozen=True)
@@ -115,6 +47,7 @@ class Scored:
         resamples: (n_resamples,) values by metric, not-a-number where one does not exist.
         force_errors: Sums by test trajectory, if there are any.
         display: What a report draws; None for a system that failed.
+        timings: Seconds by stage of scoring it; not kept in its file.
     """
 
     name: str
@@ -124,6 +57,7 @@ class Scored:
     resamples: dict[str, Float]
     force_errors: ForceErrors | None = None
     display: Display | None = None
+    timings: dict[str, float] = field(default_factory=dict)
 
 
 class _Header(Frozen):
@@ -174,6 +108,14 @@ def write_scored(path: Path, scored: Scored) -> None:
         for name, marginal in display.marginals.items():
             for field in fields(Marginal):
                 arrays[f"marginals/{name}/{field.name}"] = getattr(marginal, field.name)
+        for name, profile in display.profiles.items():
+            for field in fields(Profile):
+                arrays[f"profiles/{name}/{field.name}"] = getattr(profile, field.name)
+        if display.contacts is not None:
+            for field in fields(Contacts):
+                arrays[f"contacts/{field.name}"] = getattr(display.contacts, field.name)
+        if display.structures is not None:
+            arrays["structures"] = display.structures
         for index, trace in enumerate(display.traces):
             for name in _TRACE_ARRAYS:
                 arrays[f"traces/{index}/{name}"] = getattr(trace, name)
@@ -219,6 +161,7 @@ def _header(path: Path, arrays: dict[str, NDArray[Any]]) -> _Header:
             f"{path}: not a scored row that can be read",
             expected=f"{_FORMAT} {_VERSION}",
             found=" ".join(str(item) for item in found),
+            fix="score the model again: run 'cgbench evaluate' on the same folder",
         )
     return config.validate(_Header, data, path)
 
@@ -229,18 +172,16 @@ def _assembled(header: _Header, arrays: dict[str, NDArray[Any]]) -> Scored:
         parts = {name: arrays[f"forces/{name}"] for name in _FORCE_ARRAYS}
         errors = ForceErrors(force_map=header.force_map, **parts)
     if header.macrostates is not None:
-        names = [key.split("/")[1] for key in arrays if key.startswith("marginals/")]
         display = Display(
             **{name: arrays[f"display/{name}"] for name in _DISPLAY_ARRAYS},
-            marginals={
-                name: Marginal(
-                    **{
-                        field.name: arrays[f"marginals/{name}/{field.name}"]
-                        for field in fields(Marginal)
-                    }
-                )
-                for name in dict.fromkeys(names)
-            },
+            marginals=_grouped(arrays, "marginals", Marginal),
+            profiles=_grouped(arrays, "profiles", Profile),
+            contacts=None
+            if "contacts/model" not in arrays
+            else Contacts(
+                **{item.name: arrays[f"contacts/{item.name}"] for item in fields(Contacts)}
+            ),
+            structures=arrays.get("structures"),
             traces=tuple(
                 Trace(
                     trajectory, **{name: arrays[f"traces/{index}/{name}"] for name in _TRACE_ARRAYS}
@@ -262,3 +203,15 @@ def _assembled(header: _Header, arrays: dict[str, NDArray[Any]]) -> Scored:
         force_errors=errors,
         display=display,
     )
+
+
+_Part = TypeVar("_Part", Marginal, Profile)
+
+
+def _grouped(arrays: dict[str, NDArray[Any]], group: str, kind: type[_Part]) -> dict[str, _Part]:
+    """Return the parts ``group/<name>/<field>`` by name, in the order of the file."""
+    names = [key.split("/")[1] for key in arrays if key.startswith(f"{group}/")]
+    return {
+        name: kind(**{item.name: arrays[f"{group}/{name}/{item.name}"] for item in fields(kind)})
+        for name in dict.fromkeys(names)
+    }

@@ -14,14 +14,6 @@ Float = NDArray[np.float64]
 #: Bytes of the largest temporary array of a piece: about the second-level cache of one core.
 _PIECE_BYTES: Final = 1024 * 1024
 
-#: Steps of Newton's method. The few frames that need more are solved another way.
-_NEWTON_STEPS: Final = 8
-#: Convergence is quadratic, so that the error after a last step of this size is negligible.
-_NEWTON_TOLERANCE: Final = 1e-9
-#: Below this slope of the scaled characteristic polynomial its largest root is nearly double, and
-#: the root is only as good as the square root of the rounding error.
-_SMALLEST_SLOPE: Final = 1e-2
-
 
 def rmsd(coords: Array, reference: Array) -> Float:
     """Return the root mean square deviation after the best superposition, without reflections.
@@ -43,17 +35,19 @@ def rmsd(coords: Array, reference: Array) -> Float:
     Raises:
         ValidationError: The shapes disagree or the reference is not finite.
     """
+    from cgbench.evaluate.geometry_kernels import rmsd_frames
+
     target = checked_reference(coords, reference)
-    n_beads = len(target)
-    centred_target = target - target.mean(axis=0)
-    target_square = float(np.sum(centred_target**2))
-    result = np.empty(len(coords))
-    for piece in pieces(len(coords), n_beads * 12):
-        covariance, squares = moments(coords[piece], centred_target)
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            gain = _largest_eigenvalue(covariance)
-            mean_square = (squares + target_square - 2.0 * gain) / n_beads
-            result[piece] = np.sqrt(np.maximum(mean_square, 0.0))
+    target = np.ascontiguousarray((target - target.mean(axis=0)).T)
+    target_square = float(np.sum(target**2))
+    frames = compilable(coords)
+    result = np.empty(len(frames))
+    doubtful = np.empty(len(frames), dtype=np.bool_)
+    rmsd_frames(frames, target, target_square, result, doubtful)
+    again = np.flatnonzero(doubtful)
+    for piece in pieces(len(again), target.size * 8):
+        chosen = again[piece]
+        result[chosen] = _rmsd_by_singular_values(frames[chosen], target, target_square)
     return result
 
 
@@ -142,69 +136,23 @@ def pieces(n_frames: int, bytes_per_frame: int) -> Iterator[slice]:
         yield slice(start, min(start + length, n_frames))
 
 
-def moments(coords: Array, weights: Float) -> tuple[Float, Float]:
-    """Return Σ_b x_b ⊗ w_b and Σ_b |x_b − x̄|² of each frame in one matrix product.
+def compilable(coords: Array) -> Array:
+    """Return frames as compiled loops take them: contiguous, of single or double precision."""
+    dtype = np.float64 if coords.dtype == np.float64 else np.float32
+    return np.ascontiguousarray(coords, dtype=dtype)
 
-    Centring every frame first would take longer than the product. It is not needed for the sums
-    over ``weights`` that add up to zero, and in float64 the squares lose less by it than the
-    rounding of the coordinates themselves.
 
-    Args:
-        coords: (n_frames, n_beads, 3).
-        weights: (n_beads, k), each column adding up to zero.
-
-    Returns:
-        (3·k, n_frames) with the components of x innermost, and (n_frames,).
-    """
-    n_beads = coords.shape[1]
-    columns = np.column_stack([np.full(n_beads, 1.0 / n_beads), weights])
-    spread = np.kron(columns, np.eye(3))
+def _rmsd_by_singular_values(coords: Array, target: Float, target_square: float) -> Float:
+    """Return the RMSD of frames to a centred target (3, n_beads), which may be degenerate."""
+    result = np.full(len(coords), np.nan)
+    finite = np.isfinite(coords).all(axis=(1, 2))
     with np.errstate(invalid="ignore", over="ignore"):
-        flat = coords.reshape(len(coords), -1).astype(np.float64)
-        sums = np.ascontiguousarray((flat @ spread).T)
-        centres, products = sums[:3], sums[3:]
-        squares = np.einsum("nk,nk->n", flat, flat)
-        squares -= n_beads * np.einsum("xn,xn->n", centres, centres)
-        return products, np.maximum(squares, 0.0)
-
-
-def _largest_eigenvalue(covariance: Float) -> Float:
-    """Return the sum of the signed singular values of 3×3 matrices given as (9, n_frames)."""
-    a, b, c, d, e, f, g, h, i = covariance
-    cofactors = (
-        e * i - f * h, f * g - d * i, d * h - e * g,
-        c * h - b * i, a * i - c * g, b * g - a * h,
-        b * f - c * e, c * d - a * f, a * e - b * d,
-    )  # fmt: skip
-    norm = np.einsum("kn,kn->n", covariance, covariance)
-    cofactor_norm = sum(cofactor * cofactor for cofactor in cofactors)
-    determinant = a * cofactors[0] + b * cofactors[1] + c * cofactors[2]
-
-    bound = np.sqrt(norm + 2.0 * np.sqrt(3.0 * cofactor_norm))
-    scale = np.where(bound > 0.0, bound, 1.0)
-    # In units of the bound the root lies in (0, 1] and every coefficient is of order one.
-    quadratic = -2.0 * norm / scale**2
-    linear = -8.0 * determinant / scale**3
-    constant = (norm**2 - 4.0 * cofactor_norm) / scale**4
-    root = np.ones_like(scale)
-    for _ in range(_NEWTON_STEPS):
-        square = root * root
-        value = square + quadratic
-        slope = value + square
-        value *= root
-        value += linear
-        value *= root
-        value += constant
-        slope += slope
-        slope *= root
-        slope += linear
-        step = value / slope
-        root -= step
-    result: Float = root * bound
-    certain = (np.abs(step) < _NEWTON_TOLERANCE) & (slope > _SMALLEST_SLOPE)
-    doubtful = ~certain & np.isfinite(bound)
-    if doubtful.any():
-        values = np.linalg.svd(covariance[:, doubtful].T.reshape(-1, 3, 3), compute_uv=False)
-        signs = np.sign(determinant[doubtful])
-        result[doubtful] = values[:, 0] + values[:, 1] + signs * values[:, 2]
+        frames = coords[finite].astype(np.float64)
+        frames -= frames.mean(axis=1, keepdims=True)
+        covariance = target @ frames
+        values = np.linalg.svd(covariance, compute_uv=False)
+        gain = values[:, 0] + values[:, 1] + np.sign(np.linalg.det(covariance)) * values[:, 2]
+        squares = np.einsum("nbx,nbx->n", frames, frames)
+        mean_square = (squares + target_square - 2.0 * gain) / target.shape[1]
+        result[finite] = np.sqrt(np.maximum(mean_square, 0.0))
     return result

@@ -6,6 +6,7 @@ Frames are therefore counted once by cell (trajectory, microstate) and bin, as s
 with the weights (cells, resamples). Counts of parts of an ensemble add up to those of the whole.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,58 +15,26 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from cgbench.errors import ValidationError
-from cgbench.evaluate.observables import Observables, handedness
-from cgbench.evaluate.reference_bundle import ReferenceBundle, dihedral_bins
+from cgbench.evaluate.observables import Observables
+from cgbench.evaluate.sampled import SampledFrames, SearchedFrames
+from cgbench.evaluate.statistic import Definition
 
 Float = NDArray[np.float64]
 
 #: Observables whose distribution is kept along one axis.
 LINES: Final = ("tic1", "tic2", "rg", "end_to_end", "q", "rmsd")
-#: Sums over the frames of a cell: frames, folded frames, and sums of numbers over them.
-SUMS: Final = ("frames", "folded", "folded_handedness", "q", "rmsd")
-
-
-@dataclass(frozen=True)
-class Binning:
-    """The frozen grids of a reference, and what folded means.
-
-    Attributes:
-        edges: (n_bins + 1,) edges for each of ``LINES``.
-        fes_edges: (2, n_bins + 1) edges of the plane of the first two slow coordinates.
-        n_dihedral_bins: Bins of each dihedral angle over the full turn.
-        macrostate: (n_states,) macrostate of each microstate.
-        native_dihedrals: (n_beads − 3,) radians.
-        folded_q: Fraction of native contacts from which a frame is folded.
-    """
-
-    edges: dict[str, Float]
-    fes_edges: Float
-    n_dihedral_bins: int
-    macrostate: NDArray[np.int64]
-    native_dihedrals: NDArray[np.float32]
-    folded_q: float
-
-    @classmethod
-    def of(cls, bundle: ReferenceBundle) -> "Binning":
-        """Return the grids of a reference bundle."""
-        return cls(
-            edges={name: bundle.edges[name] for name in LINES},
-            fes_edges=bundle.fes_edges,
-            n_dihedral_bins=len(bundle.edges["dihedral"]) - 1,
-            macrostate=bundle.macrostate,
-            native_dihedrals=bundle.native_dihedrals,
-            folded_q=bundle.metadata.basins.folded_q,
-        )
-
-    @property
-    def n_states(self) -> int:
-        """Number of microstates."""
-        return len(self.macrostate)
-
-    @property
-    def n_macrostates(self) -> int:
-        """Number of macrostates."""
-        return int(self.macrostate.max()) + 1
+#: Sums over the frames of a cell: frames, folded frames, and sums of numbers over them, each frame
+#: with the weight that it brings with it; ``squared_weight`` is the sum of the squares of these.
+#: Native-like frames have the native contacts, whatever their RMSD: those of a mirror image do.
+SUMS: Final = (
+    "frames",
+    "squared_weight",
+    "folded",
+    "native_like",
+    "native_like_handedness",
+    "q",
+    "rmsd",
+)
 
 
 @dataclass(frozen=True)
@@ -76,13 +45,16 @@ class Tally:
         n_states: Number of microstates.
         cells: (n_cells,) int64, trajectory · n_states + microstate, ascending.
         counts: Sparse (n_cells, n_bins) counts of living frames by name: ``LINES``; ``plane``, a
-            flattened grid with one more bin for what lies outside; ``dihedral``, one block of bins
-            after the other.
+            flattened grid with one more bin for what lies outside; ``macrostate``, with one more
+            bin for frames outside all microstates; and statistics of all frames.
         sums: (n_cells,) sums over living frames: ``SUMS``, and for each of ``LINES``
-            ``<name>_below`` and ``<name>_above``, how far frames lie outside the edges in all.
+            ``<name>_below`` and ``<name>_above``, how far frames lie outside the edges in all;
+            (n_cells, n_columns) sums of statistics of all frames.
         frames: (n_trajectories,) frames, those lost included.
         dead: (n_trajectories,) frames lost.
         least_rmsd: (n_trajectories, n_macrostates) least RMSD of a living frame, else infinite.
+        subset: The seeded subset of the living frames, with the statistics measured on it.
+        searched: The frames whose superposition was searched, with their scores.
     """
 
     n_states: int
@@ -92,6 +64,8 @@ class Tally:
     frames: Float
     dead: Float
     least_rmsd: Float
+    subset: SampledFrames | None = None
+    searched: SearchedFrames | None = None
 
     @property
     def n_trajectories(self) -> int:
@@ -141,7 +115,13 @@ class Tally:
             frames=self.frames + other.frames,
             dead=self.dead + other.dead,
             least_rmsd=np.minimum(self.least_rmsd, other.least_rmsd),
+            subset=_both(self.subset, other.subset),
+            searched=_both(self.searched, other.searched),
         )
+
+
+def _both(first: Any, second: Any) -> Any:
+    return second if first is None else first if second is None else first + second
 
 
 def placement(rows: NDArray[Any], n_rows: int) -> scipy.sparse.csr_array:
@@ -160,17 +140,24 @@ def _bins(values: NDArray[Any], edges: Float) -> NDArray[np.int64]:
 def _sparse(
     cell: NDArray[Any], bins: NDArray[Any], weights: Float, n_cells: int, n_bins: int
 ) -> scipy.sparse.csr_array:
-    matrix = scipy.sparse.coo_array((weights, (cell, bins)), shape=(n_cells, n_bins)).tocsr()
+    # Whole numbers below 2²⁴ are exact in single precision.
+    exact = len(weights) < 2**24 and bool((weights == 1.0).all())
+    values: NDArray[Any] = weights.astype(np.float32 if exact else np.float64)
+    place = (cell.astype(np.int32), bins.astype(np.int32))
+    shape = (n_cells, n_bins)
+    matrix: scipy.sparse.csr_array = scipy.sparse.coo_array((values, place), shape=shape).tocsr()
     matrix.sum_duplicates()
     return matrix
 
 
-def tally(observables: Observables, binning: Binning, weights: NDArray[Any] | None = None) -> Tally:
+def tally(
+    observables: Observables, definition: Definition, weights: NDArray[Any] | None = None
+) -> Tally:
     """Count an ensemble.
 
     Args:
         observables: Per-frame numbers.
-        binning: The reference's grids.
+        definition: The reference's grids, and what folded means.
         weights: (n,) weight that each frame brings with it; None for one each.
 
     Raises:
@@ -181,7 +168,7 @@ def tally(observables: Observables, binning: Binning, weights: NDArray[Any] | No
         raise ValidationError(
             "the weights do not fit the frames", expected=observables.n_frames, found=given.shape
         )
-    n_trajectories, n_states = observables.n_trajectories, binning.n_states
+    n_trajectories, n_states = observables.n_trajectories, definition.n_microstates
     alive = observables.alive
     living, weight = np.flatnonzero(alive), given[alive]
     owner = observables.trajectory[living].astype(np.int64)
@@ -194,14 +181,13 @@ def tally(observables: Observables, binning: Binning, weights: NDArray[Any] | No
         return found.astype(np.float64)
 
     rmsd, q = observables.rmsd[living], observables.q[living]
-    dihedrals = observables.dihedrals[living]
-    folded = q >= binning.folded_q
-    same = np.zeros(len(living))
-    same[folded] = handedness(dihedrals[folded], binning.native_dihedrals)
+    folded, native_like = definition.basins.folded(q, rmsd), definition.basins.native_like(q)
     sums = {
         "frames": total(np.ones(len(living))),
+        "squared_weight": total(weight),
         "folded": total(folded),
-        "folded_handedness": total(same),
+        "native_like": total(native_like),
+        "native_like_handedness": total(np.where(native_like, observables.handedness[living], 0.0)),
         "q": total(q),
         "rmsd": total(rmsd),
     }
@@ -216,20 +202,22 @@ def tally(observables: Observables, binning: Binning, weights: NDArray[Any] | No
         "rmsd": rmsd,
     }
     for name, values in lines.items():
-        edges = binning.edges[name]
+        edges = definition.edges[name]
         n_bins = len(edges) - 1
         bins = np.clip(_bins(values, edges), 0, n_bins - 1)
         counts[name] = _sparse(cell, bins, weight, n_cells, n_bins)
         sums[f"{name}_below"] = total(np.maximum(edges[0] - values, 0.0))
         sums[f"{name}_above"] = total(np.maximum(values - edges[-1], 0.0))
-    counts["plane"] = _plane(tics, binning.fes_edges, cell, weight, n_cells)
-    counts["dihedral"] = _dihedral(dihedrals, binning.n_dihedral_bins, cell, weight, n_cells)
-    least = np.full((n_trajectories, binning.n_macrostates), np.inf)
+    counts["plane"] = _plane(tics, definition.fes_edges, cell, weight, n_cells)
+    outside = observables.centre_distance[living] > definition.outside_distance
+    macrostate = np.where(outside, definition.n_macrostates, definition.macrostate[state])
+    counts["macrostate"] = _sparse(cell, macrostate, weight, n_cells, definition.n_macrostates + 1)
+    least = np.full((n_trajectories, definition.n_macrostates), np.inf)
     # A frame without weight is in no macrostate.
     present = weight > 0
     np.minimum.at(
         least,
-        (owner[present], binning.macrostate[state[present]]),
+        (owner[present], definition.macrostate[state[present]]),
         rmsd[present].astype(np.float64),
     )
 
@@ -252,14 +240,50 @@ def _plane(
     return _sparse(cell, flat, weight, n_cells, outside + 1)
 
 
-def _dihedral(
-    dihedrals: NDArray[Any], n_bins: int, cell: NDArray[Any], weight: Float, n_cells: int
-) -> scipy.sparse.csr_array:
-    if dihedrals.shape[1] == 0:
-        return scipy.sparse.csr_array((n_cells, 0), dtype=np.float64)
-    # One angle at a time bounds the memory for long chains.
-    blocks = [
-        _sparse(cell, dihedral_bins(column, n_bins), weight, n_cells, n_bins)
-        for column in dihedrals.T
-    ]
-    return scipy.sparse.csr_array(scipy.sparse.hstack(blocks, format="csr"))
+@dataclass(frozen=True)
+class CountedChunk:
+    """A statistic of all frames, counted over one chunk of living frames.
+
+    Attributes:
+        cells: (n_cells,) int64 cells that occur in the chunk, ascending.
+        values: Sparse (n_cells, n_bins) counts, or (n_cells, n_columns) sums.
+    """
+
+    cells: NDArray[np.int64]
+    values: scipy.sparse.csr_array | Float
+
+    @classmethod
+    def of(
+        cls, cells: NDArray[np.int64], weight: Float, measured: NDArray[Any], width: int, kind: str
+    ) -> "CountedChunk":
+        """Count a chunk.
+
+        Args:
+            cells: (n,) cell of each frame.
+            weight: (n,) weight that each frame brings with it.
+            measured: What the statistic returned.
+            width: Number of its columns.
+            kind: ``bins`` or ``sums``.
+        """
+        known, cell = np.unique(cells, return_inverse=True)
+        if kind == "sums":
+            return cls(
+                known, np.asarray(placement(cell, len(known)) @ (measured * weight[:, None]))
+            )
+        present = measured >= 0
+        repeated = np.broadcast_to(cell[:, None], measured.shape)[present]
+        weights = np.broadcast_to(weight[:, None], measured.shape)[present]
+        return cls(known, _sparse(repeated, measured[present], weights, len(known), width))
+
+
+def joined(chunks: Sequence[CountedChunk], cells: NDArray[np.int64]) -> Any:
+    """Return the sum of chunks, (n_cells, …), in their order.
+
+    Args:
+        chunks: At least one.
+        cells: (n_cells,) all cells, ascending.
+    """
+    total: Any = 0
+    for chunk in chunks:
+        total = total + placement(np.searchsorted(cells, chunk.cells), len(cells)) @ chunk.values
+    return total

@@ -30,6 +30,7 @@ class Weighting:
         weight_of_state: (n_states, n_columns) weight of a frame in each microstate.
         reason: Why not by a Markov state model.
         lag_ps: Lag of that model.
+        lag_frames: The same in frames.
         fraction_outside: Share of frames outside its connected set.
         notes: What else to know.
     """
@@ -38,6 +39,7 @@ class Weighting:
     weight_of_state: Float
     reason: str | None = None
     lag_ps: float | None = None
+    lag_frames: int | None = None
     fraction_outside: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -48,6 +50,7 @@ def weigh(
     bundle: ReferenceBundle,
     protocol: Protocol | None,
     taken: Float,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> Weighting:
     """Weight an ensemble for every resample.
@@ -61,6 +64,7 @@ def weigh(
         bundle: The reference.
         protocol: Says the lag; None for the system's own constant.
         taken: (n_trajectories, n_columns) multiplicities.
+        workers: Threads; the result does not depend on their number.
         progress: Told how far it is.
     """
     uniform = np.ones((bundle.n_microstates, taken.shape[1]))
@@ -80,7 +84,12 @@ def weigh(
         observables.alive,
     )
     solved = resampled_weights(
-        counts, taken, bundle.temperature, task=f"resamples of {ensemble.name}", progress=progress
+        counts,
+        taken,
+        bundle.temperature,
+        task=f"resamples of {ensemble.name}",
+        workers=workers,
+        progress=progress,
     )
     if solved.n_unreliable:
         notes.append(
@@ -92,6 +101,7 @@ def weigh(
         solved.weight_of_state,
         solved.estimate.reason,
         lag * ensemble.frame_interval,
+        lag,
         solved.estimate.fraction_outside,
         tuple(notes),
     )

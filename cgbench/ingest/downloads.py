@@ -21,7 +21,8 @@ from cgbench.fetch import (
 )
 from cgbench.fetch.space import disk_error
 from cgbench.ingest.contents import check_arrays_agree, check_contents, head_check
-from cgbench.ingest.native import extract_native, is_ours, mutations, write_native
+from cgbench.ingest.native import extract_native, is_ours, write_native
+from cgbench.ingest.variants import extract_variant, write_variant
 from cgbench.progress import Progress, silent
 from cgbench.registry import FileKind, RemoteFile
 
@@ -250,19 +251,28 @@ def _finish(
 def _make_native(file: RemoteFile, entry_path: Path, home: Path, force: bool) -> list[str]:
     """Write the native structure of a system or mutant; return what to tell about it."""
     mutants = {one.key: one for one in registry.mutants()}
-    entry = mutants.get(file.system) or registry.system(file.system)
-    beads = extract_native(entry_path, entry)
     target = home / "native" / f"{file.system}.pdb"
+    kept = f"{target} is your own and was kept; --force replaces it"
+    keep = target.is_file() and not is_ours(target) and not force
+    if file.system in mutants:
+        found = extract_variant(entry_path, mutants[file.system])
+        variant = found.variant
+        notes = [
+            f"native structure: {found.beads.summary}",
+            f"sequence read from the entry: {variant.sequence}, mutations of {variant.parent}: "
+            f"{', '.join(variant.mutations) or 'none'}",
+        ]
+        built = len(variant.sequence) - (variant.scored_beads[1] - variant.scored_beads[0])
+        if built:
+            notes.append(f"{built} residues at the ends are not in the entry and were built on")
+        if keep:
+            return [*notes, kept]
+        write_variant(target.parent, found)
+        return notes
+    beads = extract_native(entry_path, registry.system(file.system))
     notes = [f"native structure: {beads.summary}"]
-    if file.system in mutants and mutants[file.system].sequence is None:
-        parent = registry.system(mutants[file.system].parent)
-        differences = ", ".join(mutations(parent.sequence, beads.sequence)) or "none"
-        notes.append(
-            f"sequence read from the entry: {beads.sequence}, mutations of {parent.key}: "
-            f"{differences}"
-        )
-    if target.is_file() and not is_ours(target) and not force:
-        return [*notes, f"{target} is your own and was kept; --force replaces it"]
+    if keep:
+        return [*notes, kept]
     write_native(target, beads)
     return notes
 

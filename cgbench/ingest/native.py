@@ -21,9 +21,6 @@ from cgbench.config import read_text, write_atomic
 from cgbench.errors import IntegrityError, ValidationError
 from cgbench.registry import Mutant, System
 
-#: A chain is taken for a mutant of its parent from this fraction of equal residues on; chosen
-#: here: unrelated chains share about one residue in ten, the mutants differ in a few.
-LEAST_IDENTITY: Final = 0.6
 #: What a residue that the vocabulary does not know was made from, where the entry has no MODRES.
 _MODIFIED: Final = {"MSE": "MET"}
 _MARK: Final = "REMARK   6 CGBENCH NATIVE STRUCTURE"
@@ -88,8 +85,7 @@ class NativeBeads:
 def extract_native(path: Path, entry: System | Mutant) -> NativeBeads:
     """Return the beads of a system or mutant from its whole entry of the Protein Data Bank.
 
-    Where the registry does not know the residues of a mutant, they are the stretch of a chain of
-    the first model that is most like the parent, without gaps, over all of the parent's beads.
+    Variants of which the registry knows no residues are found by ``variants.extract_variant``.
 
     Args:
         path: The entry, in pdb format.
@@ -101,16 +97,14 @@ def extract_native(path: Path, entry: System | Mutant) -> NativeBeads:
         ValidationError: A residue is missing or another than it must be, or the chain is missing.
     """
     pdb_id = str(entry.native.pdb_id) if isinstance(entry, System) else entry.pdb_id
-    text = _checked_text(path, pdb_id)
+    text = checked_text(path, pdb_id)
     native = entry.native
     if native is None or native.chain is None or native.residues is None:
-        if not isinstance(entry, Mutant):
-            raise ValidationError(
-                f"{entry.key}: the registry does not say which residues of {pdb_id} it is"
-            )
-        return _aligned(path, text, entry)
+        raise ValidationError(
+            f"{entry.key}: the registry does not say which residues of {pdb_id} it is"
+        )
     model = native.model or 1
-    chains = _chains(path, text, model)
+    chains = chains_of(path, text, model)
     sequence = str(entry.sequence)
     residues = _chosen(path, chains, native.chain, native.residues, len(sequence))
     beads = NativeBeads(
@@ -123,7 +117,7 @@ def extract_native(path: Path, entry: System | Mutant) -> NativeBeads:
         substitutions=entry.substitutions if isinstance(entry, System) else (),
     )
     _check_sequence(path, beads)
-    _check_bonds(path, residues)
+    check_bonds(path, residues)
     return beads
 
 
@@ -170,7 +164,12 @@ def mutations(parent: str, sequence: str) -> tuple[str, ...]:
     )
 
 
-def _checked_text(path: Path, pdb_id: str) -> str:
+def checked_text(path: Path, pdb_id: str) -> str:
+    """Return the text of an entry.
+
+    Raises:
+        IntegrityError: It is truncated, or another entry.
+    """
     text = read_text(path)
     if not any(line.rstrip() == "END" for line in text.rstrip().splitlines()[-1:]):
         raise IntegrityError(
@@ -185,8 +184,13 @@ def _checked_text(path: Path, pdb_id: str) -> str:
     return text
 
 
-def _chains(path: Path, text: str, model: int) -> dict[str, list[Residue]]:
-    """Return the residues of each chain of a model, up to the chain's TER record."""
+def chains_of(path: Path, text: str, model: int) -> dict[str, list[Residue]]:
+    """Return the residues of each chain of a model, up to the chain's TER record.
+
+    Raises:
+        IntegrityError: A line cannot be parsed.
+        ValidationError: There is no Cα atom in the model.
+    """
     letters = {
         name: bead.letter for bead in registry.bead_vocabulary().beads for name in bead.residues
     }
@@ -274,8 +278,12 @@ def _check_sequence(path: Path, beads: NativeBeads) -> None:
             )
 
 
-def _check_bonds(path: Path, residues: Sequence[Residue]) -> None:
-    """Check that neighbouring beads are as far apart as bonded ones can be."""
+def check_bonds(path: Path, residues: Sequence[Residue]) -> None:
+    """Check that neighbouring beads are as far apart as bonded ones can be.
+
+    Raises:
+        ValidationError: Two of them are not.
+    """
     limits = registry.constants()
     for first, second in pairwise(residues):
         length = float(np.linalg.norm(second.position - first.position))
@@ -285,46 +293,3 @@ def _check_bonds(path: Path, residues: Sequence[Residue]) -> None:
                 expected=f"{limits.bond_minimum:g} to {limits.bond_maximum:g} Å apart",
                 found=f"{length:.2f} Å",
             )
-
-
-def _aligned(path: Path, text: str, mutant: Mutant) -> NativeBeads:
-    """Find the parent's beads in the first model of an entry, without gaps."""
-    parent = registry.system(mutant.parent)
-    known = registry.bead_vocabulary().letters
-    reason = "no chain has a residue for each bead"
-    best: tuple[float, str, tuple[Residue, ...]] | None = None
-    for chain, residues in _chains(path, text, 1).items():
-        for start in range(len(residues) - parent.n_beads + 1):
-            part = tuple(residues[start : start + parent.n_beads])
-            letters = [residue.letter for residue in part]
-            identity = float(
-                np.mean([a == b for a, b in zip(letters, parent.sequence, strict=True)])
-            )
-            if identity < LEAST_IDENTITY or (best is not None and identity <= best[0]):
-                continue
-            if not set(letters) <= set(known):
-                reason = f"chain {chain} has a residue that is no bead of the vocabulary"
-                continue
-            try:
-                _check_bonds(path, part)
-            except ValidationError as error:
-                reason = f"chain {chain} has a gap: {error.what.partition(': ')[2]}"
-                continue
-            best = (identity, chain, part)
-    if best is None:
-        raise ValidationError(
-            f"{path}: the beads of {parent.key} are not all in {mutant.pdb_id}",
-            expected=f"{parent.n_beads} neighbouring residues like {parent.sequence}",
-            found=reason,
-            fix=f"{mutant.key} has no native structure of the parent's length in this entry; the "
-            "reference work's own pdb file comes with --kind mutants",
-        )
-    return NativeBeads(
-        key=mutant.key,
-        pdb_id=mutant.pdb_id,
-        chain=best[1],
-        model=1,
-        residues=best[2],
-        sequence="".join(residue.letter for residue in best[2]),
-        substitutions=(),
-    )

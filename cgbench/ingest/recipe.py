@@ -84,6 +84,30 @@ class TrajectoryFiles(Frozen):
     stride: int = Field(default=1, ge=1)
 
 
+class RecipeAnalysis(Frozen):
+    """How the reference of a user's own protein is analysed (``cgbench reference build``).
+
+    Attributes:
+        tica_lag_ps: Lag of the time-lagged independent component analysis in ps.
+        msm_lag_ps: Lag of the reference's Markov state model in ps.
+        model_msm_lag_ps: Lag in ps for weighting simulated ensembles that follow no protocol.
+        tica_dimensions: Number of slow coordinates kept.
+        tica_epsilon: Rank cutoff, relative to the largest variance.
+        n_microstates: Number of k-means clusters.
+        n_macrostates: Number of metastable states; null is the largest spectral gap in 2 to 6.
+        seed: Seed of the clustering.
+    """
+
+    tica_lag_ps: float = Field(gt=0, allow_inf_nan=False)
+    msm_lag_ps: float = Field(gt=0, allow_inf_nan=False)
+    model_msm_lag_ps: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    tica_dimensions: int = Field(default=4, ge=2, le=100)
+    tica_epsilon: float = Field(default=1e-6, gt=0, lt=1)
+    n_microstates: int = Field(default=100, ge=2, le=10_000)
+    n_macrostates: int | None = Field(default=None, ge=2, le=100)
+    seed: int = Field(default=1, ge=0)
+
+
 class Recipe(Frozen):
     """A user's own protein: what it is, how it was simulated, and where its files are.
 
@@ -105,6 +129,7 @@ class Recipe(Frozen):
         trajectories: Trajectory files. Exactly one of the two is given.
         native: PDB file of the native structure; its Cα atoms go to the data home.
         split: How the canonical split is made; chosen from the data by default.
+        analysis: How a reference bundle is made of it; null where none is wanted.
     """
 
     key: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
@@ -125,6 +150,7 @@ class Recipe(Frozen):
     trajectories: TrajectoryFiles | None = None
     native: RelativePath | None = None
     split: SplitSettings | None = None
+    analysis: RecipeAnalysis | None = None
 
     @pydantic.field_validator("key")
     @classmethod

@@ -75,8 +75,13 @@ class TrajectoryFile:
     size: int
 
 
-def inspect_trajectory(path: Path) -> TrajectoryFile:
+def inspect_trajectory(path: Path, *, in_order: bool = True) -> TrajectoryFile:
     """Index a trajectory file and check its times; no frame is decoded in xtc and trr files.
+
+    Args:
+        path: The file.
+        in_order: Whether frames follow one another in time. Where not, as in files of picked
+            frames, times that do not grow by equal steps count as none.
 
     Raises:
         UsageError: The file does not exist, is of no known format, or its reader is missing.
@@ -95,7 +100,7 @@ def inspect_trajectory(path: Path) -> TrajectoryFile:
     size = path.stat().st_size
     if suffix in _XDR:
         index = xdr_index(path)
-        interval = constant_interval(index.times, path)
+        interval = _interval(index.times, path, in_order)
         n_frames = len(index.offsets)
         forces = index.force_offsets is not None
         return TrajectoryFile(path, n_frames, index.n_atoms, interval, forces, size)
@@ -108,8 +113,17 @@ def inspect_trajectory(path: Path) -> TrajectoryFile:
         if times is not None:
             handle.seek(0)
             times = np.asarray(_times(handle, suffix), dtype=np.float64)
-    interval = None if times is None else constant_interval(times, path)
+    interval = None if times is None else _interval(times, path, in_order)
     return TrajectoryFile(path, n_frames, n_atoms, interval, False, size)
+
+
+def _interval(times: NDArray[np.float64], path: Path, in_order: bool) -> float | None:
+    try:
+        return constant_interval(times, path)
+    except ValidationError:
+        if in_order:
+            raise
+        return None
 
 
 def constant_interval(times: NDArray[np.float64], path: Path) -> float | None:

@@ -16,6 +16,7 @@ from cgbench.models.potential import (
     PotentialSpec,
     TrainedOn,
 )
+from cgbench.models.programs import ProgramPotential, load_program
 from cgbench.models.torchmdnet_weights import from_torchmdnet
 
 __all__ = [
@@ -28,12 +29,14 @@ __all__ = [
     "Pairs",
     "Potential",
     "PotentialSpec",
+    "ProgramPotential",
     "TrainedOn",
     "check_potential",
     "from_torchmdnet",
     "keep_freed_memory",
     "load",
     "load_model",
+    "load_program",
     "model_hash",
     "save_model",
 ]

@@ -102,7 +102,7 @@ def model_hash(path: Path) -> str:
         UsageError: No such file.
         IntegrityError: Damaged, oversized, holding code, or of an unknown format.
     """
-    if _is_program(_members(path)):
+    if is_program(path):
         return "sha256:" + file_sha256(path)
     content = _read(path)
     network = content["network"]
@@ -118,6 +118,16 @@ def model_hash(path: Path) -> str:
         digest.update(f"\n{name} float32 {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().numpy().astype("<f4").tobytes())
     return "sha256:" + digest.hexdigest()
+
+
+def is_program(path: Path) -> bool:
+    """Tell whether a file is a program, TorchScript or torch.export; nothing of it is run.
+
+    Raises:
+        UsageError: No such file.
+        IntegrityError: Damaged, oversized, or no archive.
+    """
+    return _is_program(_members(path))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,21 +1,20 @@
 """The first arrow after ``model.pt``: does it keep the contract?"""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from cgbench import registry
 from cgbench.errors import UsageError
-from cgbench.evaluate import read_reference
-from cgbench.models import NetworkPotential, load
+from cgbench.evaluate import ReferenceBundle, read_reference
 from cgbench.models.conformance import ConformanceReport, check_potential
+from cgbench.pipeline.programs import AnyPotential, load_potential
 from cgbench.progress import Progress, silent
 from cgbench.store import find_reference
 
 
-def systems_of(
-    potential: NetworkPotential, systems: list[str] | None, model: str | Path
-) -> list[str]:
+def systems_of(potential: AnyPotential, systems: list[str] | None, model: str | Path) -> list[str]:
     """Return the named systems, or those that the model says it was trained on.
 
     Raises:
@@ -31,21 +30,43 @@ def check_model(
     model: str | Path,
     systems: list[str] | None = None,
     *,
+    trust: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
 ) -> ConformanceReport:
     """Run the conformance suite on the start frames of the model's systems.
 
+    Args:
+        model: A model file, or the name of a model.
+        systems: Registry keys; those that the model was trained on if None.
+        trust: Whether a program may be opened.
+        home: Data home.
+        progress: Told after each check.
+
     Raises:
         UsageError: The model, a system or its reference is not there.
         IntegrityError: The model file is damaged or unsafe.
     """
-    potential = load(model, home)
-    inputs = {}
-    for key in systems_of(potential, systems, model):
-        bundle = read_reference(find_reference(key, home))
-        inputs[key] = (
+    potential = load_potential(model, home, trust=trust)
+    bundles = {
+        key: read_reference(find_reference(key, home))
+        for key in systems_of(potential, systems, model)
+    }
+    return check_on(potential, bundles, progress=progress)
+
+
+def check_on(
+    potential: AnyPotential,
+    bundles: Mapping[str, ReferenceBundle],
+    *,
+    progress: Progress = silent,
+) -> ConformanceReport:
+    """Run the conformance suite on the start frames of reference bundles, by system."""
+    inputs = {
+        key: (
             torch.tensor(registry.system(key).bead_types),
             torch.from_numpy(bundle.start_coordinates.copy()),
         )
+        for key, bundle in bundles.items()
+    }
     return check_potential(potential, inputs, progress=progress)

@@ -1,8 +1,8 @@
 """Turns scored rows into what a report page shows."""
 
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
 
 from cgbench import registry
 from cgbench.evaluate import (
@@ -14,35 +14,37 @@ from cgbench.evaluate import (
     moved,
     paired_difference,
 )
+from cgbench.pipeline.drawn import (
+    contacts,
+    dihedrals,
+    macrostates,
+    panels,
+    profiles,
+    structures,
+    surfaces,
+    traces,
+)
+from cgbench.pipeline.paper_content import paper_section
+from cgbench.pipeline.run_facts import (
+    absent,
+    commands,
+    cost_table,
+    origin,
+    overview,
+    timing_table,
+)
+from cgbench.pipeline.verdict import is_model, metric_spec, standings, verdict
 from cgbench.report import (
+    Absent,
     Cell,
     Column,
-    Curve,
     Difference,
-    MacrostateRow,
-    Panel,
     ReportContent,
     Row,
     SystemSection,
+    Table,
 )
-from cgbench.results import PairedDifference, Result, SystemResult
-
-#: Rows that are shown beside models and are not models themselves.
-REFERENCE_ROWS = ("md_split_half", "start_frames", "prior_only", "native_constant", "ideal_chain")
-
-_PANELS = {
-    "tic1": ("TIC 1", ""),
-    "tic2": ("TIC 2", ""),
-    "rg": ("radius of gyration", "Å"),
-    "end_to_end": ("end-to-end distance", "Å"),
-    "q": ("native contacts Q", ""),
-    "rmsd": ("RMSD to native", "Å"),
-}
-
-
-def is_model(row: Scored) -> bool:
-    """Return whether a row is a model, not a reference row."""
-    return row.name not in REFERENCE_ROWS
+from cgbench.results import PairedDifference, Result
 
 
 def paired_rows(rows: Sequence[Scored]) -> list[PairedDifference]:
@@ -85,6 +87,11 @@ def row_warnings(rows: Sequence[Scored]) -> list[str]:
         result = row.result
         if result.status != "ok":
             found.append(f"{row.name}: {result.status}, {result.reason}")
+        if result.simulation_converged is False and is_model(row):
+            found.append(
+                f"{row.name}: the simulation is not converged: "
+                f"{result.simulation_converged_reason or 'no reason is given'}"
+            )
         if result.weights_status == "weights_unreliable":
             found.append(
                 f"{row.name}: every frame counts the same, because {result.weights_reason}"
@@ -98,37 +105,33 @@ def row_warnings(rows: Sequence[Scored]) -> list[str]:
         if starts is not None and is_model(row) and (same := moved(row, starts)):
             found.append(
                 f"{row.name} cannot be told from its start frames held still in "
-                f"{', '.join(same)}: the run is too short for a statement about them."
+                f"{', '.join(map(_named, same))}: the run is too short for a statement about them."
             )
+        if is_model(row):
+            found += [f"{row.name}: {note}" for note in result.notes]
     return found
 
 
-def verdicts(rows: Sequence[Scored], differences: Sequence[PairedDifference]) -> list[str]:
-    """Say in which metrics each model differs from the prior alone, given the paired rows."""
-    found = []
-    for row in (row for row in rows if is_model(row)):
-        own = [item for item in differences if item.a == row.name and item.b == "prior_only"]
-        minimised = [item for item in own if registry.metric(item.metric).direction == "min"]
-        better = [item.metric for item in minimised if item.hi < 0]
-        worse = [item.metric for item in minimised if item.lo > 0]
-        open_ = [item.metric for item in minimised if not item.significant]
-        if not minimised:
-            continue
-        text = f"{row.name} against the prior alone: better in {', '.join(better) or 'nothing'}"
-        if worse:
-            text += f"; worse in {', '.join(worse)}"
-        if open_:
-            text += f"; no significant difference in {', '.join(open_)}"
-        found.append(text + ".")
-    return found
+def _named(metric: str) -> str:
+    spec = metric_spec(metric)
+    return metric if spec is None else f"{spec.name} ({metric})"
 
 
 def _columns(rows: Sequence[Scored]) -> list[Column]:
+    """Return the metrics that any row has, in the registry's order, unknown ones last."""
     used = {metric for row in rows for metric in row.result.metrics}
-    return [
-        Column(spec.id, spec.id, spec.unit, spec.direction, spec.description)
-        for spec in registry.metrics()
-        if spec.id in used
+    known = [spec for spec in registry.metrics() if spec.id in used]
+    columns = [
+        Column(
+            spec.id, spec.name, "" if spec.unit == "1" else spec.unit, spec.direction,
+            spec.description, spec.group,
+            spec.primary or (spec.ranked and spec.direction == "target"),
+        )
+        for spec in known
+    ]  # fmt: skip
+    return columns + [
+        Column(metric, metric, "", "target", "A metric that this version does not know.")
+        for metric in sorted(used - {spec.id for spec in known})
     ]
 
 
@@ -140,90 +143,77 @@ def _row(row: Scored) -> Row:
     return Row(row.name, "model" if is_model(row) else "reference row", cells)
 
 
-def _panels(drawn: Sequence[Scored]) -> list[Panel]:
-    panels = []
-    for key, (title, unit) in _PANELS.items():
-        curves: list[Curve] = []
-        for row in drawn:
-            if row.display is None:
-                continue
-            marginal = row.display.marginals[key]
-            x = 0.5 * (marginal.edges[1:] + marginal.edges[:-1])
-            if not curves:
-                curves.append(Curve("reference", x, marginal.reference, is_reference=True))
-            curves.append(Curve(row.name, x, marginal.model))
-        if curves:
-            panels.append(Panel(title, unit, tuple(curves)))
-    return panels
+def _difference(item: PairedDifference) -> Difference:
+    spec = metric_spec(item.metric)
+    if spec is None:
+        return Difference(item.metric, item.a, item.b, item.diff, item.lo, item.hi)
+    return Difference(
+        spec.name,
+        item.a,
+        item.b,
+        item.diff,
+        item.lo,
+        item.hi,
+        spec.unit,
+        spec.direction,
+        spec.group,
+    )
 
 
-def _macrostates(drawn: Sequence[Scored]) -> list[MacrostateRow]:
-    shown = [(row.name, row.display.macrostates) for row in drawn if row.display is not None]
-    if not shown:
-        return []
-    return [
-        MacrostateRow(
-            index=state.index,
-            native=state.native,
-            reference_population=state.reference_population,
-            reference_rmsd=float("nan") if state.reference_rmsd is None else state.reference_rmsd,
-            populations={name: states[place].model_population for name, states in shown},
-        )
-        for place, state in enumerate(shown[0][1])
-    ]
+def _facts(rows: Sequence[Scored], bundle: ReferenceBundle) -> dict[str, str]:
+    facts = bundle.metadata
+    return {
+        "sequence": bundle.sequence,
+        "reference": f"{facts.n_frames} frames in {facts.n_trajectories} trajectories, every "
+        f"{facts.frame_interval:g} ps, {facts.temperature:g} K",
+        "reference fingerprint": bundle.fingerprint,
+        "store fingerprint": bundle.store_fingerprint,
+        "TICA lag": f"{facts.analysis.tica_lag_ps:g} ps",
+        "MSM lag": f"{facts.analysis.msm_lag_ps:g} ps, {facts.n_microstates} microstates",
+        "macrostates": f"{facts.n_macrostates}, from the {facts.macrostates_source}",
+        "folded population": f"{facts.folded_population.value:.3f} "
+        f"[{facts.folded_population.lo:.3f}, {facts.folded_population.hi:.3f}]",
+        "folding / unfolding events": f"{facts.n_folding} / {facts.n_unfolding}",
+        "frames of the rows": "; ".join(
+            f"{row.name}: {row.result.n_frames} in {row.result.n_trajectories} trajectories"
+            for row in rows
+            if row.result.n_frames
+        ),
+        "weights of the rows": "; ".join(
+            f"{row.name}: {row.result.weights_status}" for row in rows if row.result.weights_status
+        ),
+    }
 
 
-def system_section(
-    rows: Sequence[Scored], bundle: ReferenceBundle, missing: Sequence[str] = ()
-) -> SystemSection:
+def system_section(rows: Sequence[Scored], bundle: ReferenceBundle) -> SystemSection:
     """Return the section of one system: its rows against its reference."""
     entry = registry.system(bundle.system)
     differences = paired_rows(rows)
-    surfaces = [
-        (row.name, row.display.fes_model, row.display) for row in rows if row.display is not None
-    ]
-    maps = [(name, np.where(np.isfinite(values), values, np.nan)) for name, values, _ in surfaces]
-    reference = np.where(np.isfinite(bundle.fes), bundle.fes, np.nan)
-    # Held-still and single structures are points on a map and spikes in a marginal.
-    drawn = [row for row in rows if row.name not in ("native_constant", "start_frames")]
-    facts = bundle.metadata
+    beside = {row.name: row for row in rows if not is_model(row)}
+    models = [row for row in rows if is_model(row)]
+    shown, local = panels(rows)
     return SystemSection(
         system=bundle.system,
         title=f"{entry.name} ({bundle.system})",
-        verdicts=verdicts(rows, differences),
-        warnings=[*reference_warnings(bundle), *row_warnings(rows), *missing],
-        facts={
-            "sequence": bundle.sequence,
-            "reference": f"{facts.n_frames} frames in {facts.n_trajectories} trajectories, every "
-            f"{facts.frame_interval:g} ps, {facts.temperature:g} K",
-            "reference fingerprint": bundle.fingerprint,
-            "store fingerprint": bundle.store_fingerprint,
-            "TICA lag": f"{facts.analysis.tica_lag_ps:g} ps",
-            "MSM lag": f"{facts.analysis.msm_lag_ps:g} ps, {facts.n_microstates} microstates",
-            "folded population": f"{facts.folded_population.value:.3f} "
-            f"[{facts.folded_population.lo:.3f}, {facts.folded_population.hi:.3f}]",
-            "folding / unfolding events": f"{facts.n_folding} / {facts.n_unfolding}",
-            "weights of the rows": "; ".join(
-                f"{row.name}: {row.result.weights_status}" for row in rows
-            ),
-        },
+        verdicts=[verdict(row, beside, differences, bundle) for row in models],
+        warnings=[*reference_warnings(bundle), *row_warnings(rows)],
+        facts=_facts(rows, bundle),
         columns=_columns(rows),
         rows=[_row(row) for row in rows],
-        maps=[("reference", reference), *maps],
+        surfaces=surfaces(rows, bundle),
         map_edges=(bundle.fes_edges[0], bundle.fes_edges[1]),
         map_cutoff=registry.constants().fes_cutoff,
         native_tics=(float(bundle.native_tics[0]), float(bundle.native_tics[1])),
-        panels=_panels(drawn),
-        traces={
-            row.name: [(trace.time, trace.rmsd) for trace in row.display.traces]
-            for row in rows
-            if row.display is not None and row.display.traces
-        },
-        macrostates=_macrostates(rows),
-        differences=[
-            Difference(item.metric, item.a, item.b, item.diff, item.lo, item.hi)
-            for item in differences
-        ],
+        standings=standings(rows),
+        profiles=profiles(rows),
+        panels=shown,
+        local_panels=local,
+        traces=traces(rows),
+        contacts=contacts(rows),
+        dihedrals=dihedrals(rows),
+        macrostates=macrostates(rows),
+        structures=structures(rows, bundle),
+        differences=[_difference(item) for item in differences],
     )
 
 
@@ -233,26 +223,38 @@ def report_content(
     rows: Mapping[str, Sequence[Scored]],
     bundles: Mapping[str, ReferenceBundle],
     results: Sequence[Result],
-    missing: Sequence[SystemResult] = (),
+    folders: Mapping[str, Path] | None = None,
+    tables: Sequence[Table] = (),
+    unread: Sequence[Absent] = (),
 ) -> ReportContent:
-    """Return a page: one section a system, one row a model."""
-    origin: dict[str, str] = {}
-    for result in results:
-        protocol = "none" if result.protocol is None else result.protocol.id
-        origin[result.model.name] = (
-            f"{result.model.hash or 'no model file'}, protocol {protocol}, "
-            f"seeds {dict(result.seeds)}, {result.verification}"
+    """Return a page: one section a system, one row a model.
+
+    Args:
+        title: Heading of the page.
+        rows: Scored rows by system, models first.
+        bundles: References by system.
+        results: The results that the rows are from.
+        folders: Run folders by name of the model, for figures that were drawn there.
+        tables: Further tables of the runs, shown before cost and time.
+        unread: Systems that were scored and cannot be drawn here, with the reason.
+    """
+    sections = [
+        replace(
+            system_section(rows[key], bundles[key]),
+            paper=paper_section(rows[key], key, folders or {}),
         )
-    first = results[0].provenance
-    origin["machine"] = f"{first.hardware.processor}, {first.hardware.cores} cores"
-    origin["software"] = f"cgbench {first.suite_version}, " + ", ".join(
-        f"{name} {version}" for name, version in first.packages.items()
-    )
-    origin["made"] = first.created
-    notes = [f"{item.system}: missing. {item.reason}" for item in missing]
+        for key in rows
+    ]
+    timed = [cost_table(results), timing_table(results)]
     return ReportContent(
         title=title,
-        introduction="Every number has its interval; every distribution its reference beside it.",
-        sections=[system_section(rows[key], bundles[key], notes) for key in rows],
-        provenance=origin,
+        introduction="Distances of coarse-grained models from all-atom molecular dynamics. Every "
+        "number has its 95 % interval and stands beside the noise floor: what the reference's own "
+        "halves score against each other.",
+        sections=sections,
+        provenance=origin(results),
+        overview=overview(results),
+        absent=[*absent(results), *unread],
+        tables=[*tables, *(table for table in timed if table is not None)],
+        commands=commands(results),
     )

@@ -18,6 +18,7 @@ from cgbench.evaluate import (
     reference_statistics,
 )
 from cgbench.models import NetworkPotential, load_model, save_model
+from cgbench.pipeline.beside import reference_rows
 from cgbench.pipeline.check import check_model
 from cgbench.pipeline.content import (
     paired_rows,
@@ -25,12 +26,8 @@ from cgbench.pipeline.content import (
     report_content,
     row_warnings,
 )
-from cgbench.pipeline.evaluate import (
-    CANONICAL_SPLIT,
-    model_identity,
-    reference_rows,
-    score_simulation,
-)
+from cgbench.pipeline.evaluate import model_identity
+from cgbench.pipeline.evaluate_system import CANONICAL_SPLIT, score_simulation
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.results import ScoredRun, assemble, write_run
 from cgbench.pipeline.simulate import system_input
@@ -38,7 +35,7 @@ from cgbench.pipeline.stages import run_stage
 from cgbench.priors import PriorParameters
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
-from cgbench.report import write_report
+from cgbench.report import read_viewer, write_report
 from cgbench.results import MetricValue, ModelIdentity, PairedDifference, Result
 from cgbench.simulation import simulate
 from cgbench.splits import read_split
@@ -235,6 +232,7 @@ def run_demo(
             results=[run.result for run in runs],
         ),
         out / "report.html",
+        read_viewer(),
     )
     outcome = DemoOutcome(
         rows=tuple(DemoRow(name=row.name, metrics=row.result.metrics) for row in rows),

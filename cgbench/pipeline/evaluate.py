@@ -1,111 +1,50 @@
-"""The arrows from ``model.pt``, or from trajectories, to ``result.json`` and a report."""
+"""The arrows from ``model.pt`` to ``result.json`` and a report, each system for itself."""
 
-import re
-import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import yaml
 
-from cgbench import config, registry
-from cgbench.errors import UsageError
-from cgbench.evaluate import (
-    Ensemble,
-    ForceErrors,
-    ReferenceBundle,
-    ReferenceStatistics,
-    Scored,
-    ideal_chain,
-    md_split_half,
-    native_constant,
-    read_reference,
-    reference_statistics,
-    score,
-    start_frames,
-)
-from cgbench.models import NetworkPotential, load, model_hash
-from cgbench.pipeline.check import check_model, systems_of
-from cgbench.pipeline.content import report_content
-from cgbench.pipeline.forces import force_errors
-from cgbench.pipeline.results import ScoredRun, assemble, read_run, write_run
-from cgbench.pipeline.simulate import simulate_model
+from cgbench import config, provenance, registry
+from cgbench.errors import CgbenchError, IntegrityError, UsageError
+from cgbench.models import model_hash
+from cgbench.pipeline.beside import report_runs
+from cgbench.pipeline.check import systems_of
+from cgbench.pipeline.evaluate_system import Plan, SystemRow, earlier_row, evaluate_system
+from cgbench.pipeline.programs import AnyPotential, find_potential, load_potential
+from cgbench.pipeline.results import assemble, commands_for, write_result_of
+from cgbench.pipeline.scored_rows import recorded_systems
 from cgbench.pipeline.stages import run_stage
 from cgbench.progress import Progress, silent
-from cgbench.report import write_report
-from cgbench.results import ModelIdentity, Result, SystemResult
-from cgbench.splits import Split, read_split
-from cgbench.store import (
-    find_model,
-    find_reference,
-    find_split,
-    read_trajectories,
-    stored_systems,
-)
+from cgbench.results import Cost, ModelIdentity, Result, SystemResult, read_result
+from cgbench.simulation.checkpoint import RunRecord
+from cgbench.units import nanoseconds_per_day
 
-#: Force errors are reported on the test part of the canonical split.
-CANONICAL_SPLIT = "block-v1"
-_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+#: What a system says that an interrupted run has not come to.
+_NOT_YET = "not scored yet: run the same command again"
 
 
-def _references(
-    systems: list[str], home: Path | None
-) -> tuple[dict[str, ReferenceBundle], list[SystemResult]]:
-    """Read the bundles at hand; a system without one is missing, with the reason."""
-    bundles = {}
-    missing = []
-    for key in systems:
-        try:
-            bundles[key] = read_reference(find_reference(key, home))
-        except UsageError as error:
-            missing.append(SystemResult(system=key, status="missing", reason=error.message))
-    return bundles, missing
+@dataclass(frozen=True)
+class _Named:
+    """Identifier and fingerprint of a split, or version and fingerprint of a reference."""
+
+    id: str
+    fingerprint: str
+
+    @property
+    def version(self) -> str:
+        return self.id
 
 
-def _force_errors(
-    potential: NetworkPotential, key: str, home: Path | None, progress: Progress
-) -> tuple[ForceErrors, Split] | None:
-    """Return force errors where a store and its split are at hand; scores do not need them."""
-    try:
-        split = read_split(find_split(key, CANONICAL_SPLIT, home))
-        errors = force_errors(potential, key, split=split.id, home=home, progress=progress)
-    except UsageError:
-        return None
-    return errors, split
-
-
-def model_identity(path: Path, potential: NetworkPotential) -> ModelIdentity:
+def model_identity(path: Path, potential: AnyPotential) -> ModelIdentity:
     """Return what a result says of a model."""
     return ModelIdentity(
         name=potential.spec.name,
         hash=model_hash(path),
         kind="potential",
         spec=potential.spec.model_dump(mode="json"),
-    )
-
-
-def score_simulation(
-    trajectories: Path,
-    bundle: ReferenceBundle,
-    protocol: registry.Protocol,
-    *,
-    name: str,
-    errors: ForceErrors | None,
-    seed: int,
-    reference: ReferenceStatistics | None = None,
-    progress: Progress = silent,
-) -> Scored:
-    """Score one system of a ``trajectories.zarr`` that a simulation wrote."""
-    ensemble = Ensemble.from_trajectory_set(
-        read_trajectories(trajectories, bundle.system), name=name
-    )
-    return score(
-        ensemble,
-        bundle,
-        protocol=protocol,
-        force_errors=errors,
-        seed=seed,
-        reference=reference,
-        progress=progress,
     )
 
 
@@ -117,212 +56,230 @@ def evaluate_model(
     out: Path,
     seed: int = 1,
     threads: int | None = None,
+    workers: int | None = None,
+    paper: bool = False,
+    stable_step: bool | None = None,
+    trust: bool = False,
+    name: str | None = None,
     force: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
 ) -> Result:
-    """Check, simulate and score a model; each step is skipped when it is there already.
+    """Check, simulate and score a model, system by system; what is there already is kept.
 
-    Raises:
-        UsageError: Model, system or protocol is unknown.
-        ValidationError: The model does not pass the conformance suite.
-    """
-    started = time.monotonic()
-    path = find_model(str(model), home)
-    potential = load(path, home)
-    chosen = registry.protocol(protocol)
-    identity = model_identity(path, potential)
-    keys = systems_of(potential, systems, model)
-    bundles, missing = _references(keys, home)
-    out.mkdir(parents=True, exist_ok=True)
-    present = list(bundles)
-    if present:
-
-        def check() -> None:
-            report = check_model(path, present, home=home, progress=progress)
-            config.write_model(out / "check.json", report)
-            report.require(model)
-
-        run_stage(out, "check", [identity.hash, present], check, force=force)
-        simulate_model(
-            path,
-            present,
-            protocol=protocol,
-            out=out,
-            seed=seed,
-            threads=threads,
-            force=force,
-            home=home,
-            progress=progress,
-        )
-    elif threads is not None:
-        torch.set_num_threads(threads)
-    # Only now: a folder that holds another simulation was refused before anything is replaced.
-    config.write_atomic(out / "model.pt", path.read_bytes())
-    settings = {
-        "model": potential.spec.name,
-        "model_hash": identity.hash,
-        "systems": keys,
-        "protocol": chosen.model_dump(mode="json"),
-        "seed": seed,
-        "threads": threads,
-    }
-    config.write_atomic(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    rows: dict[str, Scored] = {}
-    splits: dict[str, Split] = {}
-    for key, bundle in bundles.items():
-        found = _force_errors(potential, key, home, progress)
-        if found is not None:
-            splits[key] = found[1]
-        rows[key] = score_simulation(
-            out / "trajectories.zarr",
-            bundle,
-            chosen,
-            name=potential.spec.name,
-            errors=None if found is None else found[0],
-            seed=seed,
-            progress=progress,
-        )
-    result = assemble(
-        identity,
-        rows,
-        missing,
-        bundles=bundles,
-        protocol=chosen,
-        splits=splits,
-        seeds={"simulation": seed, "resampling": seed},
-        wall_time=time.monotonic() - started,
-    )
-    return _finish(out, ScoredRun(result, rows), home, progress)
-
-
-def evaluate_ensemble(
-    trajectories: Path,
-    systems: list[str] | None = None,
-    *,
-    protocol: str | None = None,
-    out: Path,
-    seed: int = 1,
-    home: Path | None = None,
-    progress: Progress = silent,
-) -> Result:
-    """Score the systems of a ``trajectories.zarr``, whatever made it.
+    A system's row is on disk as soon as it is scored, and ``result.json`` is written again after
+    each, so that an interrupted evaluation goes on where it was. One that fails does not keep
+    others from being scored. The result also holds the systems that an earlier run of the same
+    model, protocol and seed has left in the folder.
 
     Args:
-        trajectories: The folder, or a run folder that holds one.
-        systems: Registry keys; all that are in it if None.
-        protocol: Protocol id; if None the one that the file names, and none for samples.
-        out: Run folder to write.
-        seed: Seed of the resamples.
+        model: A model file, or the name of a model.
+        systems: Registry keys; those that the model was trained on if None.
+        protocol: Protocol id.
+        out: The run folder.
+        seed: Seed of replicas and resamples.
+        threads: Threads of torch.
+        workers: Threads that measure frames; all cores if None.
+        paper: Whether the analysis of the reference work is done as well; with the protocol
+            ``paper`` it always is.
+        stable_step: Whether the largest stable time step is looked for; for long protocols if
+            None.
+        trust: Whether a program may be opened.
+        name: What a program is called; a ``model.pt`` has its own name.
+        force: Do everything again.
         home: Data home.
         progress: Told how far it is.
 
     Raises:
-        UsageError: No such file or system.
-        IntegrityError: The file is damaged or not of this format.
+        UsageError: Model, system or protocol is unknown, or the folder holds another run.
+        IntegrityError: The model is damaged or unsafe, or no system could be scored because of
+            damaged files.
     """
-    started = time.monotonic()
-    if (trajectories / "trajectories.zarr").is_dir():
-        trajectories = trajectories / "trajectories.zarr"
-    keys = systems or list(stored_systems(trajectories))
-    bundles, missing = _references(keys, home)
-    name = trajectories.resolve().parent.name or trajectories.stem
-    rows = {}
-    hashes = set()
-    seeds = {"resampling": seed}
-    chosen = None
-    for key, bundle in bundles.items():
-        stored = read_trajectories(trajectories, key)
-        facts = stored.attributes
-        # The file may come from anywhere: what it says is kept only in the form we write.
-        known = facts.model_hash is not None and _HASH.fullmatch(facts.model_hash)
-        hashes.add(facts.model_hash if known else None)
-        if "simulation" in facts.seeds:
-            seeds["simulation"] = facts.seeds["simulation"]
-        chosen = _protocol_of(protocol, facts.protocol, stored.frame_interval)
-        ensemble = Ensemble.from_trajectory_set(stored, name=name)
-        rows[key] = score(ensemble, bundle, protocol=chosen, seed=seed, progress=progress)
-    result = assemble(
-        ModelIdentity(name=name, hash=hashes.pop() if len(hashes) == 1 else None, kind="ensemble"),
-        rows,
-        missing,
-        bundles=bundles,
-        protocol=chosen,
-        splits={},
-        seeds=seeds,
-        wall_time=time.monotonic() - started,
+    path = find_potential(model, home)
+    potential = load_potential(path, home, trust=trust, name=name)
+    plan = Plan(
+        model=path,
+        potential=potential,
+        identity=model_identity(path, potential),
+        protocol=registry.protocol(protocol),
+        out=out,
+        seed=seed,
+        force=force,
+        home=home,
+        paper=paper or protocol == registry.PAPER_PROTOCOL,
+        stable_step=stable_step,
+        workers=workers,
     )
-    return _finish(out, ScoredRun(result, rows), home, progress)
+    if plan.protocol.start != "k-centres":
+        raise UsageError(
+            f"{protocol}: a protocol for variants",
+            expected="one that starts from a reference's start frames",
+            fix="use 'cgbench mutants'",
+        )
+    keys = systems_of(potential, systems, model)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if not force:
+        _require_same_run(plan)
+    _write_settings(plan, keys, threads)
+    rows = _earlier(plan, keys if force else [])
+    missing = {key: _unscored(key, _NOT_YET) for key in keys if key not in rows}
+    errors: list[CgbenchError] = []
+    result = _written(plan, rows, missing)
+    for key in list(missing):
+        try:
+            rows[key] = evaluate_system(plan, key, progress)
+            del missing[key]
+        except (UsageError, IntegrityError) as error:
+            errors.append(error)
+            missing[key] = _unscored(key, commands_for(key, error, home))
+        result = _written(plan, rows, missing)
+    if not rows and errors and all(isinstance(error, IntegrityError) for error in errors):
+        raise errors[0]
+    if rows:
+        _report(plan, rows, result, progress)
+    return result
 
 
-def _protocol_of(
-    asked: str | None, stored: str | None, frame_interval: float | None
-) -> registry.Protocol | None:
-    """Return the protocol that trajectories are scored under: asked for, named by them, or none."""
-    if asked is not None:
-        return registry.protocol(asked)
-    known = {protocol.id for protocol in registry.protocols()}
-    if frame_interval is None or stored not in known:
-        return None
-    return registry.protocol(stored)
+def _report(plan: Plan, rows: Mapping[str, SystemRow], result: Result, progress: Progress) -> None:
+    """Draw the report, unless there is one of these rows."""
+    page = plan.out / "report.html"
+    made_of = [[key, item.timings, item.reference] for key, item in sorted(rows.items())]
+    inputs = [made_of, result.metrics_versions, [item.reason for item in result.systems]]
+
+    def draw() -> None:
+        report_runs([plan.out], page, home=plan.home, progress=progress)
+
+    run_stage(plan.out, "report", inputs, draw, force=plan.force or not page.is_file())
 
 
-def _finish(out: Path, run: ScoredRun, home: Path | None, progress: Progress) -> Result:
-    write_run(out, run)
-    report_runs([out], out / "report.html", home=home, progress=progress)
-    return run.result
+def _written(
+    plan: Plan, rows: Mapping[str, SystemRow], missing: Mapping[str, SystemResult]
+) -> Result:
+    """Write the result of what there is by now, unless the file says the same already."""
+    result = _result(plan, rows, missing)
+    try:
+        before = read_result(plan.out / "result.json")
+    except CgbenchError:
+        before = None
+    when = {"provenance"}
+    if before is None or before.model_dump(exclude=when) != result.model_dump(exclude=when):
+        write_result_of(plan.out, result)
+        return result
+    return before
 
 
-def reference_rows(
-    statistics: ReferenceStatistics, n_frames: int | None, progress: Progress = silent
-) -> list[Scored]:
-    """Return the rows that need no simulation: noise floor, start frames, native, ideal chain."""
-    bundle, seed = statistics.bundle, statistics.seed
-    return [
-        md_split_half(
-            bundle, seed=seed, reference=statistics, n_frames=n_frames, progress=progress
-        ),
-        start_frames(bundle, seed=seed, reference=statistics, progress=progress),
-        native_constant(bundle, seed=seed, reference=statistics, progress=progress),
-        ideal_chain(bundle, seed=seed, reference=statistics, progress=progress),
-    ]
-
-
-def _beside(rows: list[Scored], bundle: ReferenceBundle, progress: Progress) -> list[Scored]:
-    """Return rows with the reference rows beside them, resampled as the first of them was."""
-    statistics = reference_statistics(bundle, seed=rows[0].seed, progress=progress)
-    frames = [row.result.n_frames for row in rows if row.result.n_frames]
-    return [*rows, *reference_rows(statistics, min(frames, default=None), progress)]
-
-
-def report_runs(
-    runs: list[Path], out: Path, *, home: Path | None = None, progress: Progress = silent
-) -> Path:
-    """Draw one page from run folders, with the reference rows beside the models.
+def _require_same_run(plan: Plan) -> None:
+    """Refuse a folder with simulations of another model, protocol or seed.
 
     Raises:
-        UsageError: A folder holds no result, or a system's reference is not at hand.
+        UsageError: It has one.
     """
-    read = [read_run(path) for path in runs]
-    if len({run.result.model.name for run in read}) < len(read):
-        # The same model twice: the folders tell which is which.
-        read = [
-            run.renamed(f"{run.result.model.name} ({path.resolve().name} {index + 1})")
-            for index, (path, run) in enumerate(zip(runs, read, strict=True))
-        ]
-    keys = dict.fromkeys(key for run in read for key in run.scored)
-    bundles = {key: read_reference(find_reference(key, home)) for key in keys}
-    names = ", ".join(dict.fromkeys(run.result.model.name for run in read))
-    rows = {
-        key: _beside([run.scored[key] for run in read if key in run.scored], bundles[key], progress)
-        for key in keys
+    wanted = {
+        "model": plan.identity.hash,
+        "protocol": config.fingerprint(plan.protocol),
+        "seed": plan.seed,
     }
-    missing = [item for run in read for item in run.result.systems if item.status == "missing"]
-    content = report_content(
-        title=f"cgbench: {names}",
-        rows=rows,
-        bundles=bundles,
-        results=[run.result for run in read],
-        missing=missing,
+    for path in sorted(plan.out.glob("trajectories.*.run.json")):
+        found = config.read_model(RunRecord, path).inputs
+        differing = sorted(key for key, value in wanted.items() if found.get(key) != value)
+        if differing:
+            raise UsageError(
+                f"{plan.out}: holds the run of another {', '.join(differing)}",
+                expected=f"the same {', '.join(differing)} as in {path.name}",
+                fix="use --force to replace it, or another --out",
+            )
+
+
+def _write_settings(plan: Plan, keys: list[str], threads: int | None) -> None:
+    plan.out.mkdir(parents=True, exist_ok=True)
+    copy = plan.out / f"model{plan.model.suffix}"
+    content = plan.model.read_bytes()
+    if not copy.is_file() or copy.read_bytes() != content:
+        config.write_atomic(copy, content)
+    settings = {
+        "model": plan.identity.name,
+        "model_hash": plan.identity.hash,
+        "systems": keys,
+        "protocol": plan.protocol.model_dump(mode="json"),
+        "seed": plan.seed,
+        "threads": threads,
+        "paper": plan.paper,
+    }
+    config.write_atomic(plan.out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+
+
+def _unscored(key: str, reason: str) -> SystemResult:
+    return SystemResult(system=key, status="missing", reason=reason)
+
+
+def _earlier(plan: Plan, redone: list[str]) -> dict[str, SystemRow]:
+    """Return the rows that earlier runs left in the folder and that would be the same now."""
+    rows = {}
+    for key in recorded_systems(plan.out):
+        if key in redone:
+            continue
+        try:
+            found = earlier_row(plan, key)
+        except CgbenchError:
+            continue
+        if found is not None:
+            rows[key] = found
+    return rows
+
+
+def _result(
+    plan: Plan, rows: Mapping[str, SystemRow], missing: Mapping[str, SystemResult]
+) -> Result:
+    order = {entry.key: index for index, entry in enumerate(registry.systems())}
+    rows = dict(sorted(rows.items(), key=lambda item: order[item[0]]))
+    splits = {
+        key: _Named(item.split.id, item.split.fingerprints[key])
+        for key, item in rows.items()
+        if item.split is not None
+    }
+    timings = {
+        f"{stage}/{key}": seconds
+        for key, item in rows.items()
+        for stage, seconds in item.timings.items()
+    }
+    return assemble(
+        plan.identity,
+        {key: item.row for key, item in rows.items()},
+        list(missing.values()),
+        bundles={key: _Named(item.reference_version, item.reference) for key, item in rows.items()},
+        protocol=plan.protocol,
+        splits=splits,
+        seeds=plan.seeds,
+        # Parts of a stage, after a colon, are in the stage.
+        wall_time=sum(spent for stage, spent in timings.items() if ": " not in stage),
+        timings=timings,
+        cost=_cost(plan, rows),
     )
-    return write_report(content, out)
+
+
+def _cost(plan: Plan, rows: Mapping[str, SystemRow]) -> Cost:
+    """Return what the model costs: totals over the systems, and each of them."""
+    systems = {key: item.cost for key, item in rows.items() if item.cost is not None}
+    steps = {key: plan.protocol.n_steps(key) for key in systems}
+    seconds = {
+        key: steps[key] / cost.steps_per_second
+        for key, cost in systems.items()
+        if cost.steps_per_second
+    }
+    speed = sum(steps[key] for key in seconds) / sum(seconds.values()) if seconds else None
+    machine = provenance.hardware()
+    known = [cost.largest_stable_step for cost in systems.values() if cost.largest_stable_step]
+    reasons = {cost.largest_stable_step_reason for cost in systems.values()}
+    spec = plan.potential.spec
+    return Cost(
+        steps_per_second=speed,
+        ns_per_day=None if speed is None else nanoseconds_per_day(speed, plan.protocol.timestep),
+        n_replicas=plan.protocol.n_replicas,
+        hardware=f"{machine.accelerator or machine.processor}, {machine.cores} cores"[:200],
+        n_parameters=spec.n_parameters,
+        training_seconds=spec.training_cost_s,
+        largest_stable_step=min(known) if known and len(known) == len(systems) else None,
+        largest_stable_step_reason=reasons.pop() if len(reasons) == 1 else None,
+        systems=systems,
+    )

@@ -7,7 +7,7 @@ import torch
 
 from cgbench.errors import UsageError
 from cgbench.evaluate import ForceErrors
-from cgbench.models import NetworkPotential
+from cgbench.pipeline.programs import AnyPotential
 from cgbench.progress import Progress, silent
 from cgbench.splits import read_split
 from cgbench.store import find_split, open_store
@@ -17,7 +17,7 @@ _BATCH_BEADS = 16_384
 
 
 def force_errors(
-    potential: NetworkPotential,
+    potential: AnyPotential,
     system: str,
     *,
     split: str = "block-v1",

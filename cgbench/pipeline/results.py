@@ -3,12 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
+from typing import Protocol as Interface
 
 from cgbench import config, provenance, registry
-from cgbench.errors import UsageError
-from cgbench.evaluate import ReferenceBundle, Scored, read_scored, write_scored
+from cgbench.errors import CgbenchError, UsageError
+from cgbench.evaluate import (
+    ReferenceBundle,
+    Scored,
+    read_reference,
+    read_scored,
+    write_scored,
+)
+from cgbench.pipeline.scored_rows import metric_version, scored_path
 from cgbench.registry import Protocol
 from cgbench.results import (
+    Cost,
     ModelIdentity,
     ProtocolIdentity,
     ReferenceIdentity,
@@ -18,7 +28,7 @@ from cgbench.results import (
     read_result,
     write_result,
 )
-from cgbench.splits import Split
+from cgbench.store import find_reference, find_store
 from cgbench.version import __version__
 
 
@@ -38,16 +48,58 @@ class ScoredRun:
         )
 
 
+class SplitFacts(Interface):
+    """What a result names a split by."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """``sha256:…`` over its content."""
+
+
+class ReferenceFacts(Interface):
+    """What a result names a reference bundle by."""
+
+    @property
+    def fingerprint(self) -> str:
+        """``sha256:…`` over its content."""
+
+    @property
+    def version(self) -> str:
+        """Version of its format."""
+
+
+def references_at_hand(
+    systems: list[str], home: Path | None
+) -> tuple[dict[str, ReferenceBundle], list[SystemResult]]:
+    """Read the bundles at hand; a system without one is missing, with the reason."""
+    bundles = {}
+    missing = []
+    for key in systems:
+        try:
+            bundles[key] = read_reference(find_reference(key, home))
+        except UsageError as error:
+            reason = commands_for(key, error, home)
+            missing.append(SystemResult(system=key, status="missing", reason=reason))
+    return bundles, missing
+
+
 def assemble(
     model: ModelIdentity,
     scored: Mapping[str, Scored],
     missing: Sequence[SystemResult],
     *,
-    bundles: Mapping[str, ReferenceBundle],
+    bundles: Mapping[str, ReferenceFacts],
     protocol: Protocol | None,
-    splits: Mapping[str, Split],
+    splits: Mapping[str, SplitFacts],
     seeds: dict[str, int],
     wall_time: float | None,
+    timings: Mapping[str, float] | None = None,
+    cost: Cost | None = None,
+    track: Literal["systems", "mutants"] = "systems",
 ) -> Result:
     """Return the result of a model: scored systems first, then those that are missing."""
     systems = (*(row.result for row in scored.values()), *missing)
@@ -69,25 +121,53 @@ def assemble(
             id=next(iter(splits.values())).id,
             fingerprints={key: split.fingerprint for key, split in splits.items()},
         ),
-        metrics_versions={metric: registry.metric(metric).version for metric in used},
+        metrics_versions={metric: metric_version(metric) for metric in used},
         seeds=seeds,
         provenance=provenance.collect(seeds),
         wall_time_s=wall_time,
+        timings=dict(timings or {}),
+        cost=cost,
+        track=track,
         systems=systems,
     )
 
 
-def scored_path(folder: Path, system: str) -> Path:
-    """Return where a run keeps the resampled values and drawings of one system."""
-    return folder / "scored" / f"{system}.npz"
+def commands_for(key: str, error: CgbenchError, home: Path | None) -> str:
+    """Return why a system is not scored, with the commands that get what is not there.
+
+    Args:
+        key: Registry key.
+        error: What was raised when its reference was looked for or read.
+        home: Data home.
+    """
+    commands = [f"cgbench reference build {key}"]
+    try:
+        find_store(key, home)
+    except UsageError:
+        commands = [f"cgbench download {key}", f"cgbench preprocess {key}", *commands]
+    published = registry.system(key).published_key is not None
+    text = error.message
+    if published and error.fix is not None and error.fix == commands[-1]:
+        text = text.replace(f"to do:    {error.fix}", f"to do:    {' && '.join(commands)}")
+    return printed(text)
+
+
+def printed(text: str) -> str:
+    """Return text as results hold it: printable and of a few lines."""
+    return "".join(one if one.isprintable() or one == "\n" else "?" for one in text)[:2000]
+
+
+def write_result_of(folder: Path, result: Result) -> None:
+    """Write ``result.json`` and ``provenance.json`` of a run."""
+    config.write_model(folder / "provenance.json", result.provenance)
+    write_result(folder / "result.json", result)
 
 
 def write_run(folder: Path, run: ScoredRun) -> None:
     """Write ``result.json``, ``provenance.json`` and the scored rows of a run."""
     for system, row in run.scored.items():
         write_scored(scored_path(folder, system), row)
-    config.write_model(folder / "provenance.json", run.result.provenance)
-    write_result(folder / "result.json", run.result)
+    write_result_of(folder, run.result)
 
 
 def read_run(path: Path) -> ScoredRun:

@@ -11,13 +11,17 @@ from cgbench.evaluate import ReferenceMetadata
 from cgbench.force_maps import ForceMapFile
 from cgbench.generate import GenerationCard, GenerationSettings
 from cgbench.ingest import Recipe
+from cgbench.ingest.variants import Variant
 from cgbench.models import ConformanceReport, GraphNetworkSettings, PotentialSpec
 from cgbench.pipeline.card_facts import StoreFacts
 from cgbench.pipeline.demo import DemoOutcome
+from cgbench.pipeline.scored_rows import RowRecord
 from cgbench.priors import PriorParameters
 from cgbench.provenance import Provenance
 from cgbench.registry import MetricSpec, Mutant, Protocol, System
 from cgbench.results import Result, export_schemas
+from cgbench.results.comparison import RunComparison
+from cgbench.results.mutants import MutantsOutcome
 from cgbench.simulation.checkpoint import RunRecord
 from cgbench.splits import Split
 from cgbench.store import Manifest, StoreMetadata, TrajectoryAttributes
@@ -33,6 +37,7 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "graph-network-settings": GraphNetworkSettings,
     "metric": MetricSpec,
     "mutant": Mutant,
+    "mutants-outcome": MutantsOutcome,
     "potential-spec": PotentialSpec,
     "prior-parameters": PriorParameters,
     "protocol": Protocol,
@@ -40,6 +45,8 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "recipe": Recipe,
     "reference-metadata": ReferenceMetadata,
     "result": Result,
+    "run-comparison": RunComparison,
+    "scored-row": RowRecord,
     "simulation-record": RunRecord,
     "split": Split,
     "store-facts": StoreFacts,
@@ -49,6 +56,7 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "training-config": TrainingConfig,
     "training-outcome": TrainingOutcome,
     "trajectory-attributes": TrajectoryAttributes,
+    "variant": Variant,
 }
 
 

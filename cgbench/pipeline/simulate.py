@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 
 from cgbench import registry
-from cgbench.evaluate import read_reference
-from cgbench.models import load, model_hash
+from cgbench.evaluate import ReferenceBundle, read_reference
+from cgbench.models import model_hash
 from cgbench.pipeline.check import systems_of
+from cgbench.pipeline.programs import find_potential, load_potential
 from cgbench.progress import Progress, silent
 from cgbench.simulation import SimulationOutcome, SystemInput, export_xtc
 from cgbench.simulation import simulate as run
-from cgbench.store import find_model, find_reference
+from cgbench.store import find_reference
 
 
 def default_run_folder(model: str, protocol: str) -> Path:
@@ -23,10 +24,12 @@ def default_run_folder(model: str, protocol: str) -> Path:
     return Path("cgbench-runs") / f"{clean}-{protocol}"
 
 
-def system_input(key: str, home: Path | None = None) -> SystemInput:
-    """Return a system with the 32 start frames of its reference bundle."""
+def system_input(
+    key: str, home: Path | None = None, bundle: ReferenceBundle | None = None
+) -> SystemInput:
+    """Return a system with the 32 start frames of its reference bundle, read if not given."""
     entry = registry.system(key)
-    bundle = read_reference(find_reference(key, home))
+    bundle = bundle or read_reference(find_reference(key, home))
     return SystemInput(
         key=entry.key,
         bead_types=torch.tensor(entry.bead_types, dtype=torch.int64),
@@ -44,6 +47,7 @@ def simulate_model(
     seed: int = 1,
     threads: int | None = None,
     xtc: bool = False,
+    trust: bool = False,
     force: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
@@ -56,8 +60,8 @@ def simulate_model(
         UsageError: Model, system, reference or protocol is not there, or the folder holds another
             simulation.
     """
-    path = find_model(str(model), home)
-    potential = load(path, home)
+    path = find_potential(model, home)
+    potential = load_potential(path, home, trust=trust)
     chosen = registry.protocol(protocol)
     if threads is not None:
         torch.set_num_threads(threads)

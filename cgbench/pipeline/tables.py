@@ -8,6 +8,7 @@ from cgbench.models.conformance import ConformanceReport
 from cgbench.pipeline.demo import DemoOutcome
 from cgbench.report import Cell, cell_text, number
 from cgbench.results import MetricValue, Result
+from cgbench.results.mutants import MutantsOutcome, VariantOutcome
 
 _ARROWS = {"min": "↓", "max": "↑", "target": "→"}
 
@@ -95,6 +96,53 @@ def result_table(result: Result) -> Table:
                 value.note or "",
             )
     return table
+
+
+def mutants_tables(outcome: MutantsOutcome) -> list[Table]:
+    """Return the tables of the mutants' test: the variants, and the controls of their parents."""
+    variants = Table(title=outcome.model, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("variant", "stays"):
+        variants.add_column(name, no_wrap=True)
+    variants.add_column("median Q", justify="right")
+    for name in ("recovered", "controls", "note"):
+        variants.add_column(name, overflow="fold")
+    parents = {one.parent: one for one in outcome.parents}
+    for one in outcome.variants:
+        unfold = parents[one.parent].controls_unfold if one.parent in parents else None
+        variants.add_row(
+            one.key,
+            {"stays": "yes", "unfolds": "no"}.get(one.status, one.status),
+            "" if one.median_q is None else f"{one.median_q:.2f}",
+            _recovered(one),
+            {True: "unfold", False: "stay", None: "n/a"}[unfold],
+            (one.reason or "").splitlines()[0] if one.reason else "",
+        )
+    variants.caption = f"{outcome.recovered} of {outcome.tested} tested variants count as recovered"
+    variants.caption_justify = "left"
+    controls = Table(title="controls", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("parent", "control", "status"):
+        controls.add_column(name, no_wrap=True)
+    controls.add_column("median Q", justify="right")
+    controls.add_column("note", overflow="fold")
+    for parent in outcome.parents:
+        for control in parent.controls:
+            controls.add_row(
+                parent.parent,
+                control.name,
+                control.status,
+                "" if control.median_q is None else f"{control.median_q:.2f}",
+                (control.reason or "").partition("\n")[0],
+            )
+    return [variants, controls]
+
+
+def _recovered(one: VariantOutcome) -> str:
+    if one.recovered is None:
+        return "n/a"
+    share = f"{one.reached_native} of {one.unfolded_starts}"
+    if not one.recovered:
+        return f"no ({share})"
+    return f"yes ({share})" if one.counts else f"does not count ({share})"
 
 
 def conformance_table(report: ConformanceReport) -> Table:

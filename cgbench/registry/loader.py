@@ -14,14 +14,17 @@ from cgbench.registry.beads import BeadVocabulary
 from cgbench.registry.constants import Constants
 from cgbench.registry.models import (
     MetricSpec,
-    Mutant,
     Protocol,
     PublishedFact,
     SplitSpec,
     System,
 )
+from cgbench.registry.mutant_models import Mutant, MutantScreening
 
 Entry = TypeVar("Entry")
+
+#: Metrics that other packages brought to this process.
+_added_metrics: dict[str, MetricSpec] = {}
 
 DATA = Path(__file__).parent / "data"
 
@@ -60,6 +63,12 @@ def mutants() -> tuple[Mutant, ...]:
     return tuple(_mutants().values())
 
 
+@cache
+def mutant_screening() -> MutantScreening:
+    """Return how variants and their controls are tested."""
+    return validate(MutantScreening, read_data_file("mutants")["screening"], DATA / "mutants.yaml")
+
+
 def protocol(id: str) -> Protocol:  # noqa: A002
     """Return a protocol by its id.
 
@@ -80,12 +89,28 @@ def metric(id: str) -> MetricSpec:  # noqa: A002
     Raises:
         UsageError: There is no such metric; the message names the closest ids.
     """
-    return choose(_metrics(), id, "metric")
+    return choose(_metrics() | _added_metrics, id, "metric")
 
 
 def metrics() -> tuple[MetricSpec, ...]:
-    """Return all metrics in the order of tables."""
-    return tuple(_metrics().values())
+    """Return all metrics in the order of tables; those of other packages come last."""
+    return (*_metrics().values(), *_added_metrics.values())
+
+
+def add_metric(spec: MetricSpec) -> None:
+    """Make known a metric that another package brings.
+
+    Args:
+        spec: Its description, with an id ``package:name``.
+
+    Raises:
+        UsageError: The id names no package, so that it could be taken for one of the suite's own.
+    """
+    if ":" not in spec.id:
+        raise UsageError(
+            "a metric of another package needs its name", expected="package:name", found=spec.id
+        )
+    _added_metrics[spec.id] = spec
 
 
 def split(id: str) -> SplitSpec:  # noqa: A002

@@ -9,7 +9,7 @@ from cgbench.config import Frozen
 
 Source = Literal["paper", "repository", "chosen here"]
 Consistency = Literal["yes", "no", "unknown"]
-Need = Literal["native", "reference", "time_order", "store"]
+Need = Literal["native", "reference", "time_order", "store", "training"]
 
 
 class AnalysisSettings(Frozen):
@@ -165,42 +165,6 @@ class System(Frozen):
         return self
 
 
-class Mutant(Frozen):
-    """A variant of a system that a multi-protein model is asked to keep folded.
-
-    Attributes:
-        key: ``<parent>-<PDB id>``.
-        parent: Key of the system it is a variant of.
-        pdb_id: Entry of the Protein Data Bank.
-        sequence: One letter for each bead.
-        mutations: Differences from the parent's simulated sequence: the parent's letter, the bead
-            counted from 1, the mutant's letter.
-        native: The native structure, where the entry is at hand.
-        scored_beads: Half-open range of beads, from 0, that are scored.
-        reason: Why sequence, mutations, native or scored_beads is null.
-        note: Where the sequence is from.
-    """
-
-    key: str
-    parent: str
-    pdb_id: str = Field(pattern=r"^[0-9][A-Z0-9]{3}$")
-    sequence: str | None
-    mutations: tuple[str, ...] | None
-    native: NativeStructure | None
-    scored_beads: tuple[int, int] | None
-    reason: str | None
-    note: str | None
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.key != f"{self.parent}-{self.pdb_id}":
-            raise ValueError("key must be <parent>-<pdb_id>")
-        unknown = None in (self.sequence, self.mutations, self.native, self.scored_beads)
-        if unknown != (self.reason is not None):
-            raise ValueError("a null needs a reason, and only a null has one")
-        return self
-
-
 class Protocol(Frozen):
     """A frozen way of simulating a model.
 
@@ -231,7 +195,7 @@ class Protocol(Frozen):
     temperature: float = Field(gt=0)
     length: float = Field(gt=0)
     output_interval: float = Field(gt=0)
-    start: Literal["k-centres"]
+    start: Literal["k-centres", "native"]
     drop_fraction: float = Field(ge=0, lt=1)
     bead_mass: float = Field(gt=0)
     lengths_per_system: dict[str, float] | None
@@ -273,7 +237,7 @@ class MetricSpec(Frozen):
     """What a metric is and how it is ranked.
 
     Attributes:
-        id: Name in results.
+        id: Name in results; ``package:name`` for one that another package brings.
         version: Grows when a constant or the formula changes.
         name: Name for people.
         group: Family of the metric.
@@ -288,9 +252,10 @@ class MetricSpec(Frozen):
         bad: Value of score 0; null until it is measured.
         threshold_source: Where the thresholds are from.
         description: Definition in a few sentences.
+        optional: Whether it is there only so that numbers published elsewhere can be compared.
     """
 
-    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    id: str = Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*:)?[a-z][A-Za-z0-9_]*$")
     version: int = Field(ge=1)
     name: str
     group: Literal["thermodynamics", "structure", "gate", "stability", "forces"]
@@ -305,6 +270,7 @@ class MetricSpec(Frozen):
     bad: float | None
     threshold_source: str
     description: str
+    optional: bool = False
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:

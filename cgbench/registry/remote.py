@@ -12,7 +12,8 @@ from pydantic import Field
 from cgbench.config import Frozen, validate
 from cgbench.errors import UsageError
 from cgbench.registry import loader
-from cgbench.registry.models import Mutant, System
+from cgbench.registry.models import System
+from cgbench.registry.mutant_models import Mutant
 
 FileKind = Literal["setup", "training", "reference", "native", "cg", "mutants", "models"]
 FileContent = Literal[

@@ -1,29 +1,60 @@
 """Figures and the self-contained HTML report."""
 
 from cgbench.report.content import (
+    Absent,
     Cell,
     Column,
+    Curve,
     Difference,
+    ImageFigure,
     MacrostateRow,
+    PairMaps,
+    Panel,
+    PaperSection,
     ReportContent,
     Row,
+    Standing,
+    Statement,
+    StatementKind,
+    Structure,
+    Structures,
+    Surface,
     SystemSection,
+    Table,
+    TraceSet,
+    Verdict,
 )
-from cgbench.report.figures import Curve, Panel
-from cgbench.report.page import cell_text, number, render, write_report
+from cgbench.report.page import render, write_report
+from cgbench.report.text import cell_text, number
+from cgbench.report.viewer import Viewer, read_viewer
 
 __all__ = [
+    "Absent",
     "Cell",
     "Column",
     "Curve",
     "Difference",
+    "ImageFigure",
     "MacrostateRow",
+    "PairMaps",
     "Panel",
+    "PaperSection",
     "ReportContent",
     "Row",
+    "Standing",
+    "Statement",
+    "StatementKind",
+    "Structure",
+    "Structures",
+    "Surface",
     "SystemSection",
+    "Table",
+    "TraceSet",
+    "Verdict",
+    "Viewer",
     "cell_text",
     "number",
+    "read_viewer",
     "render",
     "write_report",
 ]

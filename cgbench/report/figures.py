@@ -1,189 +1,190 @@
-"""Figures as self-contained text: SVG for lines, PNG data for maps."""
+"""Figures of the report as SVG text: curves and standings."""
 
-import base64
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from cgbench.report.content import Curve, Panel, Standing, TraceSet
+from cgbench.report.drawing import COLOURS, INK, SOFT, WIDTH, shortened, style, svg
 
-#: Okabe and Ito's palette, told apart by readers with any colour vision; black is the reference.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A200")
-REFERENCE_COLOUR = "#000000"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line of a panel: bin centres and probability density."""
-
-    name: str
-    x: Array
-    density: Array
-    is_reference: bool = False
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel of marginals."""
-
-    title: str
-    unit: str
-    curves: tuple[Curve, ...]
-
-
-@contextmanager
-def _style() -> Iterator[Any]:
-    import matplotlib as mpl
-
-    # The non-interactive canvas works without a screen; the salt makes element ids repeatable.
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    settings: Any = {
-        "svg.hashsalt": "cgbench",
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 9,
-        "figure.dpi": 100,
-    }
-    with mpl.rc_context(settings):
-        try:
-            yield plt
-        finally:
-            plt.close("all")
-
-
-def _svg(figure: Any) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    text = buffer.getvalue()
-    # The XML prologue is not allowed inside an HTML page.
-    return text[text.index("<svg") :]
-
-
-def _png(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def free_energy_maps(
-    maps: Sequence[tuple[str, Array]],
-    edges: tuple[Array, Array],
-    *,
-    cutoff: float,
-    native: tuple[float, float] | None = None,
-) -> str:
-    """Draw free-energy surfaces side by side on one scale, as a PNG data URI.
-
-    Args:
-        maps: Title and free energy (n_x, n_y) in kcal/mol, not a number where nothing was visited;
-            the first is the reference, whose outline is repeated in every panel.
-        edges: Bin edges of TIC 1 and TIC 2.
-        cutoff: Top of the colour scale in kcal/mol.
-        native: TIC coordinates of the native structure, drawn as a star.
-    """
-    columns = min(4, len(maps))
-    rows = -(-len(maps) // columns)
-    with _style() as plt:
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(2.6 * columns, 2.5 * rows), sharex=True, sharey=True,
-            squeeze=False, layout="constrained",
-        )  # fmt: skip
-        x, y = (0.5 * (edge[1:] + edge[:-1]) for edge in edges)
-        outline = np.where(np.isfinite(maps[0][1]), maps[0][1], 2 * cutoff)
-        image = None
-        for axis, (title, surface) in zip(axes.flat, maps, strict=False):
-            shown = np.ma.masked_invalid(surface)
-            image = axis.pcolormesh(
-                edges[0], edges[1], shown.T, vmin=0.0, vmax=cutoff, cmap="viridis", rasterized=True
-            )
-            axis.contour(x, y, outline.T, levels=[cutoff], colors="#D55E00", linewidths=0.8)
-            if native is not None:
-                axis.plot(*native, marker="*", color="white", markeredgecolor="black", ms=10)
-            axis.set_title(title)
-        for axis in list(axes.flat)[len(maps) :]:
-            axis.set_visible(False)
-        for axis in axes[-1]:
-            axis.set_xlabel("TIC 1")
-        for axis in axes[:, 0]:
-            axis.set_ylabel("TIC 2")
-        figure.colorbar(image, ax=axes, label="free energy (kcal/mol)", shrink=0.8)
-        return _png(figure)
+Colours = Mapping[str, tuple[str, Any]]
 
 
 def _support(curves: Sequence[Curve]) -> tuple[float, float]:
     """Return the range in which any curve can be seen, with a margin."""
-    drawn = [curve for curve in curves if curve.density.max() > 0.0] or list(curves)
-    seen = [curve.x[curve.density >= 2e-3 * curve.density.max()] for curve in drawn]
+    drawn = [curve for curve in curves if curve.y.max() > 0.0] or list(curves)
+    seen = [curve.x[curve.y >= 2e-3 * curve.y.max()] for curve in drawn]
     least, most = (float(edge) for edge in (min(map(np.min, seen)), max(map(np.max, seen))))
     margin = 0.05 * (most - least) or 1.0
     return least - margin, most + margin
 
 
-def marginals(panels: Sequence[Panel]) -> str:
-    """Draw probability densities of the observables, reference in black, as SVG."""
-    columns = min(3, len(panels))
+def _legend(figure: Any, handles: Mapping[str, Any]) -> None:
+    figure.legend(
+        list(handles.values()), [shortened(name, 34) for name in handles], loc="outside upper left",
+        ncols=2, frameon=False, handlelength=2.6,
+    )  # fmt: skip
+
+
+def _line(axis: Any, curve: Curve, colours: Colours) -> Any:
+    colour, dashes = (INK, "-") if curve.is_reference else colours[curve.name]
+    (line,) = axis.plot(
+        curve.x, curve.y, color=colour, linestyle=dashes,
+        linewidth=2.2 if curve.is_reference else 1.5, zorder=2 if curve.is_reference else 3,
+    )  # fmt: skip
+    if curve.lo is not None and curve.hi is not None:
+        axis.fill_between(curve.x, curve.lo, curve.hi, color=colour, alpha=0.16, linewidth=0)
+    return line
+
+
+def densities(panels: Sequence[Panel], colours: Colours, key: str) -> str:
+    """Draw probability densities of observables, the reference in the colour of the text."""
+    columns = 2
     rows = -(-len(panels) // columns)
-    with _style() as plt:
+    with style() as plt:
         figure, axes = plt.subplots(
-            rows, columns, figsize=(3.5 * columns, 2.4 * rows), squeeze=False, layout="constrained"
+            rows, columns, figsize=(WIDTH, 1.75 * rows + 0.5), squeeze=False, layout="constrained"
         )
         handles: dict[str, Any] = {}
-        names = [curve.name for panel in panels for curve in panel.curves if not curve.is_reference]
-        order = list(dict.fromkeys(names))
         for axis, panel in zip(axes.flat, panels, strict=False):
             for curve in panel.curves:
-                colour = (
-                    REFERENCE_COLOUR
-                    if curve.is_reference
-                    else COLOURS[order.index(curve.name) % len(COLOURS)]
-                )
-                (line,) = axis.plot(
-                    curve.x,
-                    curve.density,
-                    color=colour,
-                    linewidth=2.0 if curve.is_reference else 1.2,
-                    zorder=1 if curve.is_reference else 2,
-                )
-                handles.setdefault(curve.name, line)
+                handles.setdefault(curve.name, _line(axis, curve, colours))
+            first = panel.curves[0]
+            axis.fill_between(first.x, 0.0, first.y, color=INK, alpha=0.08, linewidth=0)
             axis.set_xlim(*_support(panel.curves))
+            # A spike of a single structure would flatten what there is to see.
+            tops = sorted(float(curve.y.max()) for curve in panel.curves)
+            axis.set_ylim(0.0, 1.08 * min(tops[-1], 4.0 * tops[len(tops) // 2]) or 1.0)
             axis.set_xlabel(f"{panel.title} ({panel.unit})" if panel.unit else panel.title)
             axis.set_yticks([])
+            axis.spines["left"].set_visible(False)
         for axis in list(axes.flat)[len(panels) :]:
             axis.set_visible(False)
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside upper center",
-            ncols=min(4, len(handles)), frameon=False,
-        )  # fmt: skip
-        return _svg(figure)
+        _legend(figure, handles)
+        return svg(figure, key)
 
 
-def rmsd_traces(rows: Mapping[str, Sequence[tuple[Array, Array]]], *, time_unit: str) -> str:
-    """Draw the RMSD to the native structure along every replica, one panel a model, as SVG.
-
-    Args:
-        rows: Model name to replicas, each times (n_frames,) and RMSD (n_frames,) in Å.
-        time_unit: Unit of the time axis.
-    """
-    with _style() as plt:
+def profiles(panels: Sequence[Panel], colours: Colours, cutoff: float, key: str) -> str:
+    """Draw free energies along the slow coordinates with their intervals."""
+    with style() as plt:
         figure, axes = plt.subplots(
-            1, len(rows), figsize=(3.6 * len(rows), 2.6), sharey=True, squeeze=False,
-            layout="constrained",
+            1, len(panels), figsize=(WIDTH, 2.9), sharey=True, squeeze=False, layout="constrained"
+        )
+        handles: dict[str, Any] = {}
+        top = 1.5 * cutoff
+        for axis, panel in zip(axes.flat, panels, strict=True):
+            seen = []
+            for curve in panel.curves:
+                clipped = Curve(
+                    curve.name,
+                    curve.x,
+                    np.where(np.isfinite(curve.y), curve.y, np.nan),
+                    curve.is_reference,
+                    None if curve.lo is None else np.minimum(curve.lo, 2 * top),
+                    None if curve.hi is None else np.minimum(curve.hi, 2 * top),
+                )
+                handles.setdefault(curve.name, _line(axis, clipped, colours))
+                seen.append(curve.x[curve.y <= top])
+            ends = np.concatenate(seen)
+            axis.axhline(cutoff, color=SOFT, linewidth=0.6, linestyle=":")
+            if len(ends):
+                margin = 0.04 * float(np.ptp(ends)) or 1.0
+                axis.set_xlim(ends.min() - margin, ends.max() + margin)
+            axis.set_ylim(0.0, top)
+            axis.set_xlabel(panel.title)
+        axes[0, 0].set_ylabel("free energy (kcal/mol)")
+        _legend(figure, handles)
+        return svg(figure, key)
+
+
+def trace(traces: TraceSet, colour: str, key: str) -> str:
+    """Draw RMSD and the slowest coordinate along every replica, distributions beside them."""
+    with style() as plt:
+        figure, axes = plt.subplots(
+            2, 2, figsize=(WIDTH, 4.0), sharey="row", sharex="col",
+            gridspec_kw={"width_ratios": [4.2, 1.0], "wspace": 0.03}, layout="constrained",
         )  # fmt: skip
-        for axis, (name, replicas) in zip(axes.flat, rows.items(), strict=True):
-            for index, (time, rmsd) in enumerate(replicas):
-                axis.plot(time, rmsd, color=COLOURS[index % len(COLOURS)], linewidth=0.5, alpha=0.6)
-            axis.set_title(name)
-            axis.set_xlabel(f"time ({time_unit})")
-            axis.set_ylim(bottom=0.0)
-        axes[0, 0].set_ylabel("RMSD to native (Å)")
-        return _svg(figure)
+        labels = ("RMSD to native (Å)", "TIC 1")
+        for row, (label, panel) in enumerate(zip(labels, (traces.rmsd, traces.tic1), strict=True)):
+            left, right = axes[row]
+            for index, replica in enumerate(traces.replicas):
+                left.plot(
+                    replica[0], replica[1 + row], color=COLOURS[index % len(COLOURS)],
+                    linewidth=0.5, alpha=0.65,
+                )  # fmt: skip
+            left.set_ylabel(label)
+            for curve in panel.curves:
+                height = curve.y / max(float(curve.y.max()), 1e-300)
+                shade = INK if curve.is_reference else colour
+                right.plot(
+                    height, curve.x, color=shade, linewidth=1.8 if curve.is_reference else 1.3
+                )
+            right.set_xticks([])
+            right.spines["bottom"].set_visible(False)
+            seen = [replica[1 + row] for replica in traces.replicas if len(replica[1 + row])]
+            ends = [
+                *_support(panel.curves),
+                *(float(end(part)) for part in seen for end in (np.min, np.max)),
+            ]
+            least, most = min(ends), max(ends)
+            left.set_ylim(0.0 if row == 0 else least, most)
+        axes[1, 0].set_xlabel("simulation time (ps)")
+        axes[0, 1].set_title("all frames", fontsize=8)
+        return svg(figure, key)
+
+
+def standing(standings: Sequence[Standing], colours: Colours, key: str) -> str:
+    """Draw each metric between the noise floor and an ideal chain, models with their intervals.
+
+    Each line is scaled so that the ideal chain stands at one.
+    """
+    with style() as plt:
+        n_models = max(len(item.models) for item in standings)
+        height = (0.27 + 0.05 * min(n_models, 6)) * len(standings) + 1.1 + 0.1 * n_models
+        figure, axis = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+        handles: dict[str, Any] = {}
+        most = 1.45
+        for line, item in enumerate(reversed(standings)):
+            scale = item.ideal if item.ideal > 0 else 1.0
+            axis.axhline(line, color=SOFT, linewidth=0.4, alpha=0.5)
+            handles["noise floor (95 %)"] = axis.barh(
+                line, (item.floor[2] - item.floor[1]) / scale, left=item.floor[1] / scale,
+                height=0.62, color=INK, alpha=0.18, linewidth=0,
+            )  # fmt: skip
+            handles["ideal chain"] = axis.plot(
+                [1.0],
+                [line],
+                marker="|",
+                color=INK,
+                markersize=13,
+                markeredgewidth=1.6,
+                linewidth=0,
+            )[0]
+            for name, value in item.marks.items():
+                marker = {"start_frames": "D", "prior_only": "s"}.get(name, "x")
+                handles[name] = axis.plot(
+                    [min(value / scale, most)], [line], marker=marker, markersize=4.5,
+                    markerfacecolor="none", markeredgecolor=SOFT, linewidth=0,
+                )[0]  # fmt: skip
+            spread = np.linspace(0.16, -0.16, len(item.models)) if len(item.models) > 1 else [0.0]
+            for shift, (name, (value, lo, hi)) in zip(spread, item.models.items(), strict=True):
+                place = min(value / scale, most)
+                axis.plot(
+                    [min(lo / scale, most), min(hi / scale, most)], [line + shift] * 2,
+                    color=colours[name][0], linewidth=1.6,
+                )  # fmt: skip
+                handles[name] = axis.plot(
+                    [place], [line + shift], marker=">" if value / scale > most else "o",
+                    markersize=5.5, color=colours[name][0], linewidth=0,
+                )[0]  # fmt: skip
+        titles = [textwrap.fill(item.title, 28) for item in reversed(standings)]
+        axis.set_yticks(range(len(standings)), titles, fontsize=8)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlim(-0.03, 1.5)
+        axis.set_ylim(-0.6, len(standings) - 0.4)
+        axis.spines["left"].set_visible(False)
+        axis.set_xlabel("distance, ideal chain = 1")
+        _legend(figure, handles)
+        return svg(figure, key)

@@ -3,6 +3,7 @@
 from cgbench.results.export import export_schemas
 from cgbench.results.file import MAX_RESULT_BYTES, migrate, read_result, write_result
 from cgbench.results.schema import (
+    Cost,
     GateStatus,
     MetricStatus,
     MetricValue,
@@ -12,6 +13,7 @@ from cgbench.results.schema import (
     ReferenceIdentity,
     Result,
     SplitIdentity,
+    SystemCost,
     SystemResult,
     SystemStatus,
     Verification,
@@ -22,6 +24,7 @@ from cgbench.results.table import COLUMNS, to_frame
 __all__ = [
     "COLUMNS",
     "MAX_RESULT_BYTES",
+    "Cost",
     "GateStatus",
     "MetricStatus",
     "MetricValue",
@@ -31,6 +34,7 @@ __all__ = [
     "ReferenceIdentity",
     "Result",
     "SplitIdentity",
+    "SystemCost",
     "SystemResult",
     "SystemStatus",
     "Verification",

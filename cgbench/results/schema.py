@@ -10,37 +10,13 @@ import pydantic
 
 from cgbench.config import Frozen
 from cgbench.provenance import Provenance
+from cgbench.results.fields import Count, Finite, Fraction, Name, NotNegative, Positive, Text
+from cgbench.results.paper import PaperAnalysis
 
 #: Version of the format that this code writes.
 RESULT_VERSION: Final = 1
 
-
-def _printable(text: str) -> str:
-    """Refuse control characters: results come from anywhere and are shown in terminals."""
-    if any(not (letter.isprintable() or letter == "\n") for letter in text):
-        raise ValueError("control characters are not allowed")
-    return text
-
-
-def _one_line(text: str) -> str:
-    if "\n" in text:
-        raise ValueError("line breaks are not allowed")
-    return _printable(text)
-
-
-#: A short name of anything: one printable line.
-Name = Annotated[
-    str,
-    pydantic.StringConstraints(min_length=1, max_length=200),
-    pydantic.AfterValidator(_one_line),
-]
-#: A sentence or a few, for people.
-Text = Annotated[
-    str, pydantic.StringConstraints(max_length=2000), pydantic.AfterValidator(_printable)
-]
 Fingerprint = Annotated[str, pydantic.StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
-Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 MetricStatus = Literal["ok", "n/a", "failed", "void"]
 SystemStatus = Literal["ok", "failed", "missing"]
@@ -67,7 +43,7 @@ class MetricValue(Frozen):
     value: Finite | None = None
     lo: Finite | None = None
     hi: Finite | None = None
-    n_eff: Annotated[float, pydantic.Field(ge=0.0, allow_inf_nan=False)] | None = None
+    n_eff: NotNegative | None = None
     target: Finite | None = None
     status: MetricStatus = "ok"
     note: Text | None = None
@@ -97,6 +73,7 @@ class SystemResult(Frozen):
         gates: Whether each gate was passed.
         n_trajectories: Trajectories scored.
         n_frames: Frames scored, those lost included.
+        effective_frames: How many frames of equal weight are as uneven as the weights of these.
         dead_fraction: Share of the frames at and after a trajectory's first bad frame.
         weights_status: How frames were weighted.
         weights_reason: Why not by the stationary distribution of a Markov state model.
@@ -104,6 +81,10 @@ class SystemResult(Frozen):
         weights_fraction_outside: Share of frames outside its largest connected set.
         converged: Whether the reference has seen enough folding and unfolding; if not, free
             energies and populations are against this finite ensemble and decide nothing.
+        simulation_converged: Whether what is scored was long enough for its populations to be the
+            model's own; None where that cannot be told, as for samples.
+        simulation_converged_reason: Why, or why not.
+        paper: What the analysis of the reference work finds, where it was asked for.
         notes: Anything else to know.
     """
 
@@ -112,14 +93,18 @@ class SystemResult(Frozen):
     reason: Text | None = None
     metrics: dict[Name, MetricValue] = pydantic.Field(default_factory=dict, max_length=500)
     gates: dict[Name, GateStatus] = pydantic.Field(default_factory=dict, max_length=50)
-    n_trajectories: Annotated[int, pydantic.Field(ge=0)] | None = None
-    n_frames: Annotated[int, pydantic.Field(ge=0)] | None = None
+    n_trajectories: Count | None = None
+    n_frames: Count | None = None
+    effective_frames: NotNegative | None = None
     dead_fraction: Fraction | None = None
     weights_status: WeightsStatus | None = None
     weights_reason: Text | None = None
-    weights_lag_ps: Annotated[float, pydantic.Field(gt=0.0, allow_inf_nan=False)] | None = None
+    weights_lag_ps: Positive | None = None
     weights_fraction_outside: Fraction | None = None
     converged: bool | None = None
+    simulation_converged: bool | None = None
+    simulation_converged_reason: Text | None = None
+    paper: PaperAnalysis | None = None
     notes: tuple[Text, ...] = pydantic.Field(default=(), max_length=100)
 
     @pydantic.model_validator(mode="after")
@@ -177,6 +162,50 @@ class PairedDifference(Frozen):
         return self.lo > 0.0 or self.hi < 0.0
 
 
+class SystemCost(Frozen):
+    """What simulating one system costs on the hardware of :class:`Cost`.
+
+    Attributes:
+        steps_per_second: Steps of the whole batch of replicas per second of wall time.
+        ns_per_day: Simulated time of each replica in ns per day of wall time.
+        largest_stable_step: The largest time step in ps at which every replica lived; None where
+            there is none or it was not measured.
+        largest_stable_step_reason: How it was measured, or why it was not.
+    """
+
+    steps_per_second: NotNegative | None = None
+    ns_per_day: NotNegative | None = None
+    largest_stable_step: Positive | None = None
+    largest_stable_step_reason: Text | None = None
+
+
+class Cost(Frozen):
+    """What a model costs to run and to make; the same numbers mean little on other hardware.
+
+    Attributes:
+        steps_per_second: Steps of the whole batch of replicas per second of wall time, over all
+            systems simulated.
+        ns_per_day: Simulated time of each replica in ns per day of wall time, over all of them.
+        n_replicas: Replicas of a batch.
+        hardware: What it was measured on.
+        n_parameters: Trainable numbers of the network.
+        training_seconds: Wall time of the training in seconds, as the model file says.
+        largest_stable_step: The smallest of the systems' largest stable time steps in ps.
+        largest_stable_step_reason: How it was measured, or why it was not.
+        systems: The same for each system.
+    """
+
+    steps_per_second: NotNegative | None = None
+    ns_per_day: NotNegative | None = None
+    n_replicas: Annotated[int, pydantic.Field(ge=1)] | None = None
+    hardware: Name | None = None
+    n_parameters: Count | None = None
+    training_seconds: NotNegative | None = None
+    largest_stable_step: Positive | None = None
+    largest_stable_step_reason: Text | None = None
+    systems: dict[Name, SystemCost] = pydantic.Field(default_factory=dict, max_length=1000)
+
+
 class Result(Frozen):
     """One model, one protocol, one or several systems.
 
@@ -184,6 +213,10 @@ class Result(Frozen):
         metrics_versions: Version of every metric that occurs, by id.
         seeds: Every seed, by what it was used for.
         wall_time_s: Seconds that simulating and scoring took.
+        timings: Seconds of each stage, as ``simulate/chignolin``, whichever run it was done in;
+            ``score: metrics/chignolin`` is a part of ``score/chignolin``.
+        cost: What the model costs; None for trajectories of other origin.
+        track: ``mutants`` for the test of variants, whose systems are ``<parent>-<PDB id>``.
         verification: ``self_reported``; ``trajectories_checked`` when the metrics were computed
             again from submitted trajectories; ``reproduced`` when the model was simulated again.
     """
@@ -198,7 +231,10 @@ class Result(Frozen):
     metrics_versions: dict[Name, Annotated[int, pydantic.Field(ge=1)]]
     seeds: dict[Name, int]
     provenance: Provenance
-    wall_time_s: Annotated[float, pydantic.Field(ge=0.0, allow_inf_nan=False)] | None = None
+    wall_time_s: NotNegative | None = None
+    timings: dict[Name, NotNegative] = pydantic.Field(default_factory=dict, max_length=5000)
+    cost: Cost | None = None
+    track: Literal["systems", "mutants"] = "systems"
     verification: Verification = "self_reported"
     systems: tuple[SystemResult, ...] = pydantic.Field(min_length=1, max_length=1000)
 

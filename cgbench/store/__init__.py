@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cgbench.store.arrays import Pipeline
 from cgbench.store.cache import Cache
 from cgbench.store.locate import (
+    REFERENCE_VERSION,
     find_model,
     find_native,
     find_reference,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORCES_GROUP",
     "INVALID_COUNT",
+    "REFERENCE_VERSION",
     "SCHEMA_VERSION",
     "BoolArray",
     "Cache",

@@ -14,7 +14,7 @@ from cgbench.config import assets_home, data_home
 from cgbench.errors import UsageError
 from cgbench.registry import system as registry_system
 
-REFERENCE_VERSION: Final = "v1"
+REFERENCE_VERSION: Final = "v2"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 

@@ -29,6 +29,7 @@ from cgbench.store.trajectory_schema import (
     PRIOR_ENERGY,
     SCHEMA_VERSION,
     SYSTEM_NAME,
+    TEMPERATURE,
     TRAJECTORY,
     WEIGHT,
     TrajectoryAttributes,
@@ -172,6 +173,7 @@ def write_trajectories(path: Path, trajectories: TrajectorySet) -> None:
         (NETWORK_ENERGY, trajectories.network_energy),
         (PRIOR_ENERGY, trajectories.prior_energy),
         (WEIGHT, trajectories.weights),
+        (TEMPERATURE, trajectories.temperatures),
     )
     for spec, values in optional:
         if values is not None:

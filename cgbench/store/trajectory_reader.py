@@ -16,6 +16,7 @@ from cgbench.store.trajectory_schema import (
     NETWORK_ENERGY,
     PRIOR_ENERGY,
     SCHEMA_VERSION,
+    TEMPERATURE,
     TRAJECTORY,
     WEIGHT,
     TrajectoryAttributes,
@@ -121,6 +122,7 @@ def read_trajectories(path: Path, system: str | None = None) -> TrajectorySet:
         attributes=attributes,
         complete=complete,
         status=str(stored.get("status", "ok"))[:100],
+        temperatures=series(TEMPERATURE),
     )
 
 

@@ -9,6 +9,7 @@ frames, trajectory ``r`` is ``r * n_output_frames`` and on::
     network_energy       (frame,)           float32  kcal/mol (optional)
     prior_energy         (frame,)           float32  kcal/mol (optional)
     weight               (frame,)           float64  (optional, frames without time order)
+    temperature          (frame,)           float64  K (optional, replica exchange: of each frame)
     alive_until          (replica,)         int64    first bad frame of each trajectory
 
 Attributes: ``frame_interval_ps``, ``temperature_K``, ``protocol``, ``model_hash``, ``seeds``,
@@ -68,6 +69,13 @@ PRIOR_ENERGY: Final = ArraySpec(
 )
 WEIGHT: Final = ArraySpec(
     "weight", "float64", _FRAME, float("nan"), {"units": "1", "long_name": "statistical weight"}
+)
+TEMPERATURE: Final = ArraySpec(
+    "temperature",
+    "float64",
+    _FRAME,
+    float("nan"),
+    {"units": "kelvin", "long_name": "temperature that the frame was sampled at"},
 )
 # Its dimension is not called trajectory, which is the name of a variable along the frames.
 ALIVE_UNTIL: Final = ArraySpec(
@@ -132,6 +140,8 @@ class TrajectorySet:
         attributes: Where it comes from.
         complete: False for a simulation that is still running or was interrupted.
         status: What the simulation ended with.
+        temperatures: (n_frames_i,) float64 in K per trajectory where frames were sampled at several
+            temperatures, as in replica exchange; else None.
     """
 
     system: str
@@ -145,6 +155,7 @@ class TrajectorySet:
     attributes: TrajectoryAttributes
     complete: bool = True
     status: str = "ok"
+    temperatures: list[npt.NDArray[np.float64]] | None = None
 
     @property
     def sequence(self) -> str:

@@ -49,7 +49,13 @@ from cgbench.priors import BondTerm, PriorFitSettings, PriorParameters
 from cgbench.progress import Progress, silent
 from cgbench.simulation import simulate
 from cgbench.splits import make_split, read_split, write_split
-from cgbench.store import find_reference, find_split, open_store, read_trajectories
+from cgbench.store import (
+    REFERENCE_VERSION,
+    find_reference,
+    find_split,
+    open_store,
+    read_trajectories,
+)
 from cgbench.train import OptimiserSettings, TrainingConfig, TrainingOutcome, prior_only, train
 
 SYSTEM: Final = "chignolin-sample"
@@ -195,7 +201,7 @@ def make_home(home: Path, settings: KnownAnswerSettings, progress: Progress = si
     bundle = build_reference(
         store, entry, n_resamples=settings.n_resamples, home=home, progress=progress
     )
-    write_reference(home / "references" / "v1" / f"{SYSTEM}.zarr", bundle)
+    write_reference(home / "references" / REFERENCE_VERSION / f"{SYSTEM}.zarr", bundle)
     network = NetworkPotential(teacher.network, None, teacher.spec)
     forces = network.chains(bead_types, torch.from_numpy(pos)).forces
     return float(forces.square().mean().sqrt())

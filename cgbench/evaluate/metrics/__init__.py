@@ -1,32 +1,51 @@
-"""Metric functions, one file for each family; the registry describes them.
+"""Metrics of an ensemble, one file for each family; the registry describes them.
 
-Every function takes a :class:`Comparison`, the weighted distributions of a model and of the
-reference with one column for each resample, and returns one value a column.
+A metric is a function of a :class:`Comparison`, the weighted distributions of a model and of the
+reference with one column for each resample, and returns one value a column. It names the
+statistics that have to be counted for it. To add one, write the function, list it in ``METRICS``
+of its family and describe it in the registry.
 """
 
-from collections.abc import Callable
 from typing import Final
 
-from cgbench.evaluate.metrics import marginals, stability, structure, thermodynamics
+from cgbench.evaluate.metrics import (
+    macrostates,
+    marginals,
+    published,
+    stability,
+    structure,
+    thermodynamics,
+)
+from cgbench.evaluate.metrics.base import Metric, by_id, statistics_of
 from cgbench.evaluate.metrics.comparison import Comparison, Float
 from cgbench.evaluate.metrics.forces import FORCE_METRICS, ForceErrors
+from cgbench.evaluate.statistic import Statistic
 
-MetricFunction = Callable[[Comparison], Float]
-
-#: Compared with the reference's distributions; ranked, and void when the gate is not passed.
-COMPARED: Final[dict[str, MetricFunction]] = {**thermodynamics.METRICS, **marginals.METRICS}
-#: All metrics of an ensemble.
-METRICS: Final[dict[str, MetricFunction]] = {
-    **COMPARED,
-    **structure.METRICS,
-    **stability.METRICS,
+#: All metrics of an ensemble by id.
+METRICS: Final[dict[str, Metric]] = by_id(
+    thermodynamics.METRICS,
+    macrostates.METRICS,
+    marginals.METRICS,
+    published.METRICS,
+    structure.METRICS,
+    stability.METRICS,
+)
+#: Those that compare distributions with the reference's: void when the gate is not passed.
+COMPARED: Final[dict[str, Metric]] = {
+    name: metric for name, metric in METRICS.items() if metric.compared
 }
+#: What has to be counted for them, by name.
+STATISTICS: Final[dict[str, Statistic]] = statistics_of(METRICS.values())
 
 __all__ = [
     "COMPARED",
     "FORCE_METRICS",
     "METRICS",
+    "STATISTICS",
     "Comparison",
+    "Float",
     "ForceErrors",
-    "MetricFunction",
+    "Metric",
+    "by_id",
+    "statistics_of",
 ]

@@ -1,5 +1,7 @@
 """Distances between histograms, all resamples at once."""
 
+from typing import Final
+
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
@@ -8,6 +10,9 @@ from cgbench.evaluate.free_energy import smoothing_matrix
 from cgbench.units import thermal_energy
 
 Float = NDArray[np.float64]
+
+#: Numbers that are worked on at once where there are many distributions.
+_BLOCK_ENTRIES: Final = 1024 * 1024
 
 
 def integrated_difference(edges: Float, difference: Float) -> Float:
@@ -64,6 +69,52 @@ def jensen_shannon(first: Float, second: Float) -> Float:
     return np.asarray(np.clip(0.5 * entropy.sum(axis=0) / np.log(2.0), 0.0, 1.0))
 
 
+def kullback_leibler(first: Float, second: Float, pseudo_count: float) -> Float:
+    """Return the Kullback-Leibler divergence Σ p·ln(p/q) of the first from the second, in nats.
+
+    Kullback and Leibler, Ann. Math. Stat. 22, 79 (1951), equation 2.6. It is infinite where the
+    second has no mass and the first has, so both are normalised anew after the pseudo-count.
+
+    Args:
+        first: (n_bins, …) probabilities, summing to one along the first axis.
+        second: The same shape.
+        pseudo_count: Probability that is added to each bin of both.
+    """
+    p, q = ((side + pseudo_count) / (1.0 + pseudo_count * len(side)) for side in (first, second))
+    return np.asarray(np.maximum(scipy.special.rel_entr(p, q).sum(axis=0), 0.0))
+
+
+def mean_jensen_shannon(model: Float, reference: Float, dead: Float, n_bins: int) -> Float:
+    """Return the Jensen-Shannon divergence of several distributions in bits, averaged over them.
+
+    Dead mass is a state of its own in each of them: it adds half of itself.
+
+    Args:
+        model: (n_distributions · n_bins, n_columns) masses, one block of bins after the other, each
+            block of a column summing to 1 − ``dead``.
+        reference: The same of the reference, each block summing to one.
+        dead: (n_columns,) lost mass of the model.
+        n_bins: Bins of each distribution.
+
+    Returns:
+        (n_columns,), not-a-number where there is no distribution.
+    """
+    n_columns = model.shape[1]
+    n_distributions = len(model) // n_bins
+    total = np.zeros(n_columns)
+    step = max(1, _BLOCK_ENTRIES // max(1, n_bins * n_columns))
+    for start in range(0, n_distributions, step):
+        rows = slice(start * n_bins, min(start + step, n_distributions) * n_bins)
+        # Large histograms come in single precision.
+        p, q = (side[rows].astype(np.float64, copy=False) for side in (model, reference))
+        middle = 0.5 * (p + q)
+        parts = scipy.special.rel_entr(p, middle) + scipy.special.rel_entr(q, middle)
+        total += 0.5 * parts.sum(axis=0) / np.log(2.0)
+    if not n_distributions:
+        return np.full(n_columns, np.nan)
+    return np.asarray(np.clip(total / n_distributions + 0.5 * dead, 0.0, 1.0))
+
+
 def smoothed_free_energy(plane: Float, edges: Float, widths: Float, temperature: float) -> Float:
     """Return −k_B·T·ln of smoothed histograms on a grid, each with least value zero.
 
@@ -111,3 +162,24 @@ def quantile(edges: Float, masses: Float, probability: float) -> Float:
             part = (target - values[index - 1]) / masses[index - 1, column]
             result[column] = edges[index - 1] + part * (edges[index] - edges[index - 1])
     return result
+
+
+def mass_below(edges: Float, masses: Float, bound: float) -> Float:
+    """Return the mass below a value of histograms whose mass is spread evenly over each bin.
+
+    Args:
+        edges: (n_bins + 1,) ascending, at equal distances or not.
+        masses: (n_bins, n_columns).
+        bound: The value; nothing lies below the first edge.
+
+    Returns:
+        (n_columns,) in the unit of the masses.
+    """
+    share = np.clip((bound - edges[:-1]) / np.diff(edges), 0.0, 1.0)
+    return np.asarray(share @ masses)
+
+
+def mass_above(edges: Float, masses: Float, bound: float) -> Float:
+    """Return the mass above a value; see `mass_below`."""
+    share = np.clip((edges[1:] - bound) / np.diff(edges), 0.0, 1.0)
+    return np.asarray(share @ masses)

@@ -1,8 +1,8 @@
 """Whether a simulation holds together."""
 
-from collections.abc import Callable
 from typing import Final
 
+from cgbench.evaluate.metrics.base import Metric
 from cgbench.evaluate.metrics.comparison import Comparison, Float
 
 
@@ -11,4 +11,4 @@ def replicas_alive(comparison: Comparison) -> Float:
     return comparison.surviving
 
 
-METRICS: Final[dict[str, Callable[[Comparison], Float]]] = {"replicas_alive": replicas_alive}
+METRICS: Final[tuple[Metric, ...]] = (Metric("replicas_alive", replicas_alive),)

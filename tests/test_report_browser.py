@@ -1,0 +1,343 @@
+"""The report page in headless Chromium: that it draws, sorts, filters, turns, saves and fits."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from toy_report import HOSTILE, content
+
+from cgbench.errors import UsageError
+from cgbench.report import Viewer, read_viewer, write_report
+from cgbench.report.viewer import install_viewer
+
+pytestmark = pytest.mark.browser
+
+STRICT = bool(os.environ.get("CGBENCH_TEST_STRICT"))
+#: WebGL without a graphics card.
+SOFTWARE_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+def missing(reason: str) -> None:
+    if STRICT:
+        pytest.fail(f"{reason}, but CGBENCH_TEST_STRICT is set")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Viewer:
+    home = tmp_path_factory.mktemp("home")
+    try:
+        install_viewer(home)
+    except UsageError as error:
+        missing(f"3Dmol.js cannot be had: {error.message}")
+    found = read_viewer(home)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def launch():
+    executable = shutil.which("chromium")
+    if executable is None:
+        missing("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        yield lambda flags: driver.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox", "--disable-background-networking", *flags],
+        )
+
+
+@pytest.fixture(scope="module")
+def browser(launch):
+    instance = launch(SOFTWARE_WEBGL)
+    yield instance
+    instance.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, library) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    made = {
+        "plain": (content("model-a", "model-b"), None),
+        "ribbons": (content(backbone=True), library),
+        "hostile": (content(HOSTILE), library),
+    }
+    return {
+        name: write_report(shown, folder / f"{name}.html", viewer)
+        for name, (shown, viewer) in made.items()
+    }
+
+
+class Opened:
+    """A page that remembers what it complained of and asked for."""
+
+    def __init__(self, browser, path: Path, **settings) -> None:
+        settings = {"viewport": {"width": 1280, "height": 900}, **settings}
+        self.context = browser.new_context(**settings)
+        self.page = self.context.new_page()
+        self.problems: list[str] = []
+        self.page.on("console", lambda message: self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self._asked(request.url))
+        self.page.goto(path.as_uri())
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith(("file:", "data:", "blob:")):
+            self.problems.append(f"asked for {url}")
+
+    def __enter__(self):
+        return self.page
+
+    def __exit__(self, kind, *rest) -> None:
+        self.context.close()
+        if kind is None:
+            assert self.problems == []
+
+
+def stage_of(page):
+    page.locator(".viewer").first.scroll_into_view_if_needed()
+    stage = page.locator(".stage").first
+    page.locator(".stage[data-drawn]").first.wait_for()
+    page.wait_for_timeout(300)
+    return stage
+
+
+def coloured(page) -> int:
+    """Return how many pixels of the viewer's canvas are drawn."""
+    return page.evaluate(
+        """() => {
+            const drawn = document.querySelector('.stage canvas');
+            const copy = document.createElement('canvas');
+            [copy.width, copy.height] = [drawn.width, drawn.height];
+            const pen = copy.getContext('2d');
+            pen.drawImage(drawn, 0, 0);
+            const data = pen.getImageData(0, 0, copy.width, copy.height).data;
+            let found = 0;
+            for (let i = 3; i < data.length; i += 4) found += data[i] > 0;
+            return found;
+        }"""
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 390, 360])
+@pytest.mark.parametrize("name", ["plain", "hostile"])
+def test_page_draws_and_fits(browser, pages, name, width) -> None:
+    with Opened(browser, pages[name], viewport={"width": width, "height": 900}) as page:
+        assert page.title() == "Report"
+        stage_of(page)
+        assert page.locator("figure svg").count() > 8
+        box = page.locator("figure svg").first.bounding_box()
+        assert box["width"] > 0.7 * min(width, 500)
+        # The page itself never scrolls sideways; wide tables do inside their own frame.
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def column(page, table: str, place: int) -> list[str]:
+    cells = page.locator(f"{table} tbody tr td:nth-child({place})").all_inner_texts()
+    return [text.split("\n")[0] for text in cells]
+
+
+def test_tables_sort_by_value_with_missing_last(browser, pages) -> None:
+    with Opened(browser, pages["plain"]) as page:
+        button = page.locator("table.metrics thead th:nth-child(2) button")
+        head = page.locator("table.metrics thead th:nth-child(2)")
+        assert head.get_attribute("aria-sort") is None
+        button.click()
+        assert head.get_attribute("aria-sort") == "ascending"
+        assert column(page, "table.metrics", 2) == ["0.05", "0.31", "1.31", "12.5", "n/a"]
+        assert "ascending" in page.locator("#status").inner_text()
+        button.focus()
+        page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == "descending"
+        assert column(page, "table.metrics", 2) == ["12.5", "1.31", "0.31", "0.05", "n/a"]
+        page.locator("table.overview thead th:nth-child(1) button").click()
+        assert column(page, "table.overview", 3) == ["10", "10", "2", "2"]
+
+
+def test_metrics_are_filtered_by_group(browser, pages) -> None:
+    with Opened(browser, pages["plain"]) as page:
+        heads = page.locator("table.metrics thead th:visible")
+        bar = page.locator(".filters").first
+        assert heads.count() == 2
+        bar.get_by_role("button", name="Thermodynamics").click()
+        assert heads.count() == 3
+        bar.get_by_role("button", name="Structure").click()
+        assert "TM score" in heads.nth(1).inner_text()
+        bar.get_by_role("button", name="All").click()
+        assert heads.count() == 4
+        assert bar.get_by_role("button", name="All").get_attribute("aria-pressed") == "true"
+        rows = page.locator("table.metrics tbody tr:visible")
+        assert rows.count() == 5
+        bar.get_by_label("reference rows").uncheck()
+        assert rows.count() == 2
+        open_ = page.locator("table.differences tbody tr:visible")
+        assert open_.count() == 4
+        page.get_by_label("differences that are not significant").uncheck()
+        assert open_.count() == 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_theme_follows_the_system_and_the_button(browser, pages, scheme) -> None:
+    def paper(page) -> int:
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return int(colour.removeprefix("rgb(").split(",")[0])
+
+    with Opened(browser, pages["plain"], color_scheme=scheme) as page:
+        assert (paper(page) < 100) == (scheme == "dark")
+        button = page.locator("#theme")
+        button.click()
+        assert "light" in button.inner_text()
+        assert paper(page) > 200
+        button.click()
+        assert paper(page) < 100
+        assert page.evaluate(CONTRAST) == []
+        button.click()
+        assert page.evaluate(CONTRAST) == []
+
+
+#: Texts whose contrast with the nearest painted background is below 4.5.
+CONTRAST = """() => {
+    const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+        .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = item => {
+        for (let e = item; e; e = e.parentElement) {
+            const found = channels(getComputedStyle(e).backgroundColor);
+            if (found.length < 4 || found[3] > 0) return found;
+        }
+        return [255, 255, 255];
+    };
+    const low = [];
+    for (const item of document.querySelectorAll('body *:not(svg *):not(script)')) {
+        const own = [...item.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+        if (!own || !item.checkVisibility()) continue;
+        const [a, b] = [light(channels(getComputedStyle(item).color)), light(ground(item))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) low.push(`${item.tagName}.${item.className} ${ratio.toFixed(2)}`);
+    }
+    return low;
+}"""
+
+
+def test_ribbons_turn_with_keys_buttons_and_mouse(browser, pages) -> None:
+    with Opened(browser, pages["ribbons"]) as page:
+        stage = stage_of(page)
+        assert stage.get_attribute("data-drawn") == "3dmol"
+        assert coloured(page) > 3000
+        seen = {stage.screenshot()}
+        for key in ("ArrowLeft", "ArrowUp", "+"):
+            stage.press(key)
+            page.wait_for_timeout(150)
+            seen.add(stage.screenshot())
+        page.get_by_role("button", name="Turn right").click()
+        page.wait_for_timeout(150)
+        seen.add(stage.screenshot())
+        box = stage.bounding_box()
+        page.mouse.move(box["x"] + 150, box["y"] + 150)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 230, box["y"] + 190, steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(150)
+        seen.add(stage.screenshot())
+        assert len(seen) == 6
+        shown = page.locator("[data-role=structures]")
+        shown.get_by_label("model-a").uncheck()
+        shown.get_by_label("reference").uncheck()
+        page.wait_for_timeout(150)
+        assert coloured(page) == 0
+        shown.get_by_label("native").check()
+        page.get_by_role("group", name="Macrostate").get_by_role("button", name="1").click()
+        page.wait_for_timeout(150)
+        assert coloured(page) > 1000
+        with page.expect_download() as download:
+            page.locator("[data-turn=save]").click()
+        assert download.value.suggested_filename.endswith("-macrostate.png")
+
+
+@pytest.mark.parametrize("name", ["plain", "ribbons"])
+def test_without_webgl_the_page_draws_traces_itself(launch, pages, name) -> None:
+    browser = launch(["--disable-gpu", "--disable-3d-apis"])
+    opened = Opened(browser, pages[name])
+    page = opened.page
+    stage = stage_of(page)
+    assert stage.get_attribute("data-drawn") == "trace"
+    assert coloured(page) > 3000
+    before = stage.screenshot()
+    stage.press("ArrowRight")
+    assert stage.screenshot() != before
+    page.get_by_label("more frames").check()
+    page.get_by_role("button", name="Spin").click()
+    moving = stage.screenshot()
+    page.wait_for_timeout(200)
+    assert stage.screenshot() != moving
+    assert opened.problems == []
+    opened.context.close()
+    browser.close()
+
+
+def test_figures_are_saved(browser, pages, tmp_path) -> None:
+    with Opened(browser, pages["plain"], color_scheme="dark") as page:
+        figure = page.locator("figure:visible").nth(2)
+        with page.expect_download() as download:
+            figure.get_by_role("button", name="SVG").click()
+        target = tmp_path / download.value.suggested_filename
+        download.value.save_as(target)
+        assert target.name.startswith("chignolin-sample-")
+        text = target.read_text()
+        assert 'xmlns="http://www.w3.org/2000/svg"' in text
+        assert "currentColor" not in text
+        assert "var(" not in text
+        with page.expect_download() as download:
+            figure.get_by_role("button", name="PNG").click()
+        picture = tmp_path / "figure.png"
+        download.value.save_as(picture)
+        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert len(picture.read_bytes()) > 20000
+        # The picture of a dark page is for white paper.
+        import matplotlib.image
+
+        pixels = matplotlib.image.imread(picture)
+        assert pixels.shape[1] > 1200
+        assert pixels[2, 2, :3].min() == 1.0
+        assert pixels[..., :3].min() < 0.3
+
+
+def test_everything_is_reached_with_the_keyboard_in_the_order_of_the_page(browser, pages) -> None:
+    with Opened(browser, pages["plain"]) as page:
+        stage_of(page)
+        page.evaluate("window.scrollTo(0, 0); document.activeElement.blur()")
+        expected = page.evaluate(
+            """() => [...document.querySelectorAll(
+                'a[href], button, input, summary, [tabindex="0"]')]
+                .filter(item => item.checkVisibility()).length"""
+        )
+        places = []
+        for _ in range(expected):
+            page.keyboard.press("Tab")
+            places.append(
+                page.evaluate(
+                    """() => [...document.querySelectorAll('*')].indexOf(document.activeElement)"""
+                )
+            )
+        assert len(set(places)) == expected
+        assert places == sorted(places)
+        unnamed = page.evaluate(
+            """() => [...document.querySelectorAll('button, input, [tabindex="0"]')].filter(item =>
+                !(item.getAttribute('aria-label') || item.textContent.trim()
+                  || (item.labels && item.labels.length))).length"""
+        )
+        assert unnamed == 0
+
+
+def test_print_shows_light_paper_without_controls(browser, pages) -> None:
+    with Opened(browser, pages["plain"], color_scheme="dark") as page:
+        stage_of(page)
+        page.emulate_media(media="print", color_scheme="dark")
+        assert (
+            page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        )
+        assert page.locator("button:visible:not(.sort)").count() == 0
+        assert coloured(page) > 3000
