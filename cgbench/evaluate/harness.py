@@ -10,7 +10,7 @@ from cgbench.evaluate.display import DrawnFrames, display, traces
 from cgbench.evaluate.distributions import Distributions, distributions
 from cgbench.evaluate.ensemble import Ensemble
 from cgbench.evaluate.metrics import METRICS, Comparison, ForceErrors
-from cgbench.evaluate.observables import default_workers
+from cgbench.evaluate.observables import Observables, default_workers
 from cgbench.evaluate.reference_bundle import ReferenceBundle
 from cgbench.evaluate.resampling import ReferenceStatistics, reference_statistics
 from cgbench.evaluate.sampled import subset_weights
@@ -111,7 +111,7 @@ def score(
     told = [*surveyed.notes, *statistics.notes]
     with stopwatch.stage("metrics"):
         columns = metric_columns(
-            comparison, float(counted.sums["native_like"].sum()), plugins.metrics, told
+            comparison, _native_like_frames(kept, observables, bundle), plugins.metrics, told
         )
         gate_status = gate(float(columns["handedness"][0]), bundle)
         metrics = metric_values(
@@ -175,6 +175,14 @@ def drawn_frames(counted: Tally, taken: Float, spread: Distributions) -> DrawnFr
         return None
     weights = subset_weights(subset, taken[:, :1], spread.state_mass[:, :1])[:, 0]
     return DrawnFrames(subset.coordinates, subset.microstate, weights)
+
+
+def _native_like_frames(kept: Ensemble, observables: Observables, bundle: ReferenceBundle) -> int:
+    """Return how many living frames with weight are native-like, whatever scale weights have."""
+    counted = bundle.metadata.basins.native_like(observables.q) & observables.alive
+    if kept.weights is not None:
+        counted &= np.concatenate(kept.weights) > 0
+    return int(counted.sum())
 
 
 def _unusable(kept: Ensemble) -> str | None:

@@ -183,7 +183,12 @@ def report_runs(
         rows=rows,
         bundles=bundles,
         results=[run.result for run in read],
-        folders={run.result.model.name: place for run, place in zip(read, places, strict=True)},
+        # A row may be called by its role, as prior_only is, and not by its model.
+        folders={
+            row.name: place
+            for run, place in zip(read, places, strict=True)
+            for row in run.scored.values()
+        },
         tables=[*([] if compared is None else [compared]), *mutant_tables(_mutants(places))],
         unread=unread,
     )

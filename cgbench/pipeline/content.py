@@ -234,7 +234,7 @@ def report_content(
         rows: Scored rows by system, models first.
         bundles: References by system.
         results: The results that the rows are from.
-        folders: Run folders by name of the model, for figures that were drawn there.
+        folders: Run folders by name of the row, for figures that were drawn there.
         tables: Further tables of the runs, shown before cost and time.
         unread: Systems that were scored and cannot be drawn here, with the reason.
     """
