@@ -177,7 +177,6 @@ def report_runs(
         if drawn:
             bundles[key] = bundle
             rows[key] = _beside([row for row, _ in drawn], bundle, drawn[0][1], progress)
-    compared = _comparison(runs)
     content = report_content(
         title=", ".join(dict.fromkeys(run.result.model.name for run in read)),
         rows=rows,
@@ -189,7 +188,8 @@ def report_runs(
             for run, place in zip(read, places, strict=True)
             for row in run.scored.values()
         },
-        tables=[*([] if compared is None else [compared]), *mutant_tables(_mutants(places))],
+        comparison=_comparison(runs),
+        tables=mutant_tables(_mutants(places)),
         unread=unread,
     )
     return write_report(content, out, read_viewer(home))

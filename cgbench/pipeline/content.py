@@ -224,6 +224,7 @@ def report_content(
     bundles: Mapping[str, ReferenceBundle],
     results: Sequence[Result],
     folders: Mapping[str, Path] | None = None,
+    comparison: Table | None = None,
     tables: Sequence[Table] = (),
     unread: Sequence[Absent] = (),
 ) -> ReportContent:
@@ -235,6 +236,7 @@ def report_content(
         bundles: References by system.
         results: The results that the rows are from.
         folders: Run folders by name of the row, for figures that were drawn there.
+        comparison: Differences of the runs, where there are several.
         tables: Further tables of the runs, shown before cost and time.
         unread: Systems that were scored and cannot be drawn here, with the reason.
     """
@@ -254,6 +256,7 @@ def report_content(
         sections=sections,
         provenance=origin(results),
         overview=overview(results),
+        comparison=comparison,
         absent=[*absent(results), *unread],
         tables=[*tables, *(table for table in timed if table is not None)],
         commands=commands(results),

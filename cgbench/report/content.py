@@ -304,6 +304,7 @@ class ReportContent:
         sections: One for each system.
         provenance: Where every number is from.
         overview: The leading metrics of every model on every system, where there are several.
+        comparison: Differences of the runs, where there are several.
         absent: Systems that failed or are missing.
         tables: Costs, timings and other tables of whole runs.
         commands: How to make the page again.
@@ -314,6 +315,7 @@ class ReportContent:
     sections: Sequence[SystemSection]
     provenance: Mapping[str, str]
     overview: Table | None = None
+    comparison: Table | None = None
     absent: Sequence[Absent] = ()
     tables: Sequence[Table] = ()
     commands: Sequence[str] = ()
