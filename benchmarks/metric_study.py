@@ -290,11 +290,13 @@ def main() -> int:
             bool(unequal(result)) or filled(read_text(PAGE), tables(result)) != read_text(PAGE)
         )
     result = study(chosen.system)
+    result["ranking"] = ranking(result)
     result |= {
-        "ranking": ranking(result),
         "correlations": correlations(result),
         "thresholds": thresholds(result),
-        "metrics_versions": {spec.id: spec.version for spec in registry.metrics()},
+        "metrics_versions": {
+            spec.id: spec.version for spec in registry.metrics() if "training" not in spec.needs
+        },
         "provenance": provenance.collect({"study": SEED}).model_dump(mode="json"),
     }
     write_atomic(OUT, json.dumps(result, indent=1) + "\n")

@@ -54,7 +54,7 @@ def test_every_file_of_the_package_is_in_the_wheel(names: set[str]) -> None:
         "cgbench/assets/models/torchmd-gn/chignolin-sample/model.pt",
         "cgbench/assets/configs/demo-network.yaml",
         "cgbench/registry/data/systems.yaml",
-        "cgbench/report/page.html.jinja",
+        "cgbench/report/web/page.html.jinja",
     ],
 )
 def test_data_that_the_code_reads_are_in_the_wheel(names: set[str], name: str) -> None:

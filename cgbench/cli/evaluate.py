@@ -71,6 +71,10 @@ def evaluate(
             help="Look for the largest stable time step (default: for long protocols).",
         ),
     ] = None,
+    prior: Annotated[
+        bool,
+        typer.Option("--prior/--no-prior", help="Simulate the model's prior alone beside it."),
+    ] = True,
     trust: Annotated[
         bool,
         typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
@@ -149,6 +153,7 @@ def evaluate(
                 workers=workers,
                 paper=paper,
                 stable_step=stable_step,
+                prior=prior,
                 trust=trust,
                 name=name,
                 force=force,

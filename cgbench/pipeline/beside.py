@@ -22,6 +22,8 @@ from cgbench.evaluate import (
 )
 from cgbench.pipeline.compare import compare_runs
 from cgbench.pipeline.content import report_content
+from cgbench.pipeline.novelty import replay_row
+from cgbench.pipeline.prior_row import prior_rows
 from cgbench.pipeline.results import ScoredRun, read_run, write_run
 from cgbench.pipeline.run_facts import comparison_table, mutant_tables
 from cgbench.progress import Progress, silent
@@ -54,11 +56,25 @@ def reference_rows(
 
 
 def _beside(
-    rows: list[Scored], bundle: ReferenceBundle, folder: Path, progress: Progress
+    drawn: list[tuple[Scored, Path]],
+    bundle: ReferenceBundle,
+    home: Path | None,
+    progress: Progress,
 ) -> list[Scored]:
     """Return rows with the reference rows beside them, resampled as the first of them was."""
+    rows = [row for row, _ in drawn]
     frames = [row.result.n_frames for row in rows if row.result.n_frames]
-    return [*rows, *kept_rows(bundle, rows[0].seed, min(frames, default=None), folder, progress)]
+    kept = kept_rows(
+        bundle,
+        rows[0].seed,
+        min(frames, default=None),
+        drawn[0][1],
+        # Only samples have a novelty, and only they can be training frames played back.
+        replay=any("novelty" in row.result.metrics for row in rows),
+        home=home,
+        progress=progress,
+    )
+    return [*rows, *prior_rows(drawn, bundle), *kept]
 
 
 class _Kept(Frozen):
@@ -73,6 +89,9 @@ def kept_rows(
     seed: int,
     n_frames: int | None,
     folder: Path,
+    *,
+    replay: bool = False,
+    home: Path | None = None,
     progress: Progress = silent,
 ) -> list[Scored]:
     """Return the reference rows, computed once for a bundle, a seed and a number of frames.
@@ -83,6 +102,8 @@ def kept_rows(
         n_frames: Frames of the model, for the noise floor.
         folder: Run folder; rows are kept in its ``beside/<system>``. One that may not be written
             is only read.
+        replay: Whether training frames played back are one of the rows, where they are at hand.
+        home: Data home, of those frames.
         progress: Told how far it is.
     """
     place = folder / "beside" / bundle.system
@@ -94,6 +115,7 @@ def kept_rows(
             "metrics": {spec.id: spec.version for spec in registry.metrics()},
             "constants": registry.constants().model_dump(mode="json"),
             "suite": __version__,
+            "replay": replay,
         }
     )
     try:
@@ -104,6 +126,9 @@ def kept_rows(
         pass  # None yet, or not whole: they are computed.
     statistics = reference_statistics(bundle, seed=seed, progress=progress)
     rows = reference_rows(statistics, n_frames, progress)
+    if replay:
+        played = replay_row(bundle, home=home, seed=seed, reference=statistics, progress=progress)
+        rows += [] if played is None else [played]
     with contextlib.suppress(OSError):
         files = {}
         for row in rows:
@@ -176,7 +201,7 @@ def report_runs(
                 unread.append(Absent(run.result.model.name, key, "missing", _OTHER_REFERENCE))
         if drawn:
             bundles[key] = bundle
-            rows[key] = _beside([row for row, _ in drawn], bundle, drawn[0][1], progress)
+            rows[key] = _beside(drawn, bundle, home, progress)
     content = report_content(
         title=", ".join(dict.fromkeys(run.result.model.name for run in read)),
         rows=rows,

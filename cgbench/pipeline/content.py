@@ -33,7 +33,7 @@ from cgbench.pipeline.run_facts import (
     overview,
     timing_table,
 )
-from cgbench.pipeline.verdict import is_model, metric_spec, standings, verdict
+from cgbench.pipeline.verdict import is_model, metric_spec, priors_of, standings, verdict
 from cgbench.report import (
     Absent,
     Cell,
@@ -48,10 +48,9 @@ from cgbench.results import PairedDifference, Result
 
 
 def paired_rows(rows: Sequence[Scored]) -> list[PairedDifference]:
-    """Return paired differences of every model to ``prior_only``, and of models to each other."""
+    """Return paired differences of every model to its prior, and of models to each other."""
     models = [row for row in rows if is_model(row)]
-    baselines = [row for row in rows if row.name == "prior_only"]
-    pairs = [(model, baseline) for model in models for baseline in baselines]
+    pairs = [(a, b) for a in models for b in rows if b.name in priors_of(a.name)]
     pairs += [(a, b) for index, a in enumerate(models) for b in models[index + 1 :]]
     return [
         paired_difference(a, b, metric)

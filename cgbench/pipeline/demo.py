@@ -27,11 +27,12 @@ from cgbench.pipeline.content import (
     row_warnings,
 )
 from cgbench.pipeline.evaluate import model_identity
-from cgbench.pipeline.evaluate_system import CANONICAL_SPLIT, score_simulation
+from cgbench.pipeline.evaluate_system import CANONICAL_SPLIT
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.results import ScoredRun, assemble, write_run
-from cgbench.pipeline.simulate import system_input
+from cgbench.pipeline.simulate import score_simulation, system_input
 from cgbench.pipeline.stages import run_stage
+from cgbench.pipeline.verdict import PRIOR_ROW
 from cgbench.priors import PriorParameters
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
@@ -236,7 +237,7 @@ def run_demo(
     )
     outcome = DemoOutcome(
         rows=tuple(DemoRow(name=row.name, metrics=row.result.metrics) for row in rows),
-        paired=tuple(item for item in paired_rows(rows) if item.b == "prior_only"),
+        paired=tuple(item for item in paired_rows(rows) if item.b == PRIOR_ROW),
         report=str(report),
         notes=(*reference_warnings(bundle), *row_warnings(rows)),
         quick=quick,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cgbench.evaluate import Profile, ReferenceBundle, Scored, geometry
 from cgbench.evaluate.backmap import backbone
-from cgbench.pipeline.verdict import is_model
+from cgbench.pipeline.verdict import PRIOR_ROW, is_model, role
 from cgbench.report import (
     Curve,
     MacrostateRow,
@@ -32,13 +32,13 @@ _SHOWN: Final = {
 }
 _LOCAL: Final = {"bond": ("bond length", "Å"), "angle": ("bond angle", "°")}
 #: Rows drawn as curves beside the models: a held-still or single structure would be a spike.
-_CURVES: Final = ("prior_only", "ideal_chain")
+_CURVES: Final = (PRIOR_ROW, "ideal_chain")
 #: Rows whose surfaces are drawn beside the models.
-_MAPS: Final = ("md_split_half", "prior_only", "start_frames", "ideal_chain")
+_MAPS: Final = ("md_split_half", PRIOR_ROW, "start_frames", "ideal_chain")
 
 
 def _drawn(rows: Sequence[Scored], also: Sequence[str] = ()) -> list[Scored]:
-    return [row for row in rows if row.display is not None and (is_model(row) or row.name in also)]
+    return [row for row in rows if row.display is not None and (is_model(row) or role(row) in also)]
 
 
 def surfaces(rows: Sequence[Scored], bundle: ReferenceBundle) -> list[Surface]:

@@ -59,6 +59,7 @@ def evaluate_model(
     workers: int | None = None,
     paper: bool = False,
     stable_step: bool | None = None,
+    prior: bool = True,
     trust: bool = False,
     name: str | None = None,
     force: bool = False,
@@ -84,6 +85,7 @@ def evaluate_model(
             ``paper`` it always is.
         stable_step: Whether the largest stable time step is looked for; for long protocols if
             None.
+        prior: Whether a model's prior is simulated and scored beside it, for the report.
         trust: Whether a program may be opened.
         name: What a program is called; a ``model.pt`` has its own name.
         force: Do everything again.
@@ -108,6 +110,7 @@ def evaluate_model(
         home=home,
         paper=paper or protocol == registry.PAPER_PROTOCOL,
         stable_step=stable_step,
+        prior=prior,
         workers=workers,
     )
     if plan.protocol.start != "k-centres":

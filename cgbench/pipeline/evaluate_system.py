@@ -10,18 +10,18 @@ from cgbench import config
 from cgbench.errors import CgbenchError, IntegrityError, UsageError
 from cgbench.evaluate import (
     Ensemble,
-    ForceErrors,
     ReferenceBundle,
-    ReferenceStatistics,
     Scored,
     failed,
     read_reference,
     score,
     write_scored,
 )
+from cgbench.models import NetworkPotential
 from cgbench.pipeline.check import check_on
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.paper import paper_stage
+from cgbench.pipeline.prior_row import score_prior
 from cgbench.pipeline.programs import AnyPotential
 from cgbench.pipeline.results import printed
 from cgbench.pipeline.scored_rows import (
@@ -65,6 +65,7 @@ class Plan:
         paper: Whether the analysis of the reference work is done as well.
         stable_step: Whether the largest stable time step is looked for; if None for long
             protocols, of which it takes a small share.
+        prior: Whether the model's prior is simulated and scored beside it.
         workers: Threads that measure frames; all cores if None.
     """
 
@@ -78,6 +79,7 @@ class Plan:
     home: Path | None
     paper: bool
     stable_step: bool | None
+    prior: bool
     workers: int | None
 
     @property
@@ -154,10 +156,11 @@ def evaluate_system(plan: Plan, system: str, progress: Progress = silent) -> Sys
     with watch.stage("reference"):
         bundle = read_reference(find_reference(system, plan.home))
     inputs = model_inputs(plan, system, bundle.fingerprint)
+    split = _split(system, plan.home)
     found = None if plan.force else kept_row(plan.out, system, inputs)
     if found is not None:
+        _score_prior(plan, bundle, split, progress)
         return _kept(*found)
-    split = _split(system, plan.home)
     try:
         row, cost = _scored(plan, bundle, split, watch, progress)
     except (UsageError, IntegrityError):
@@ -187,35 +190,27 @@ def evaluate_system(plan: Plan, system: str, progress: Progress = silent) -> Sys
         timings=watch.seconds,
         cost=cost,
     )
+    _score_prior(plan, bundle, split, progress)
     return replace(_kept(row, record), kept=False)
 
 
-def score_simulation(
-    trajectories: Path,
-    bundle: ReferenceBundle,
-    protocol: Protocol,
-    *,
-    name: str,
-    errors: ForceErrors | None,
-    seed: int,
-    reference: ReferenceStatistics | None = None,
-    workers: int | None = None,
-    progress: Progress = silent,
-) -> Scored:
-    """Score one system of a ``trajectories.zarr`` that a simulation wrote."""
-    ensemble = Ensemble.from_trajectory_set(
-        read_trajectories(trajectories, bundle.system), name=name
-    )
-    return score(
-        ensemble,
-        bundle,
-        protocol=protocol,
-        force_errors=errors,
-        seed=seed,
-        reference=reference,
-        workers=workers,
-        progress=progress,
-    )
+def _score_prior(
+    plan: Plan, bundle: ReferenceBundle, split: SplitIdentity | None, progress: Progress
+) -> None:
+    """Simulate and score the model's prior beside it: after the model, whose row is safe then."""
+    if plan.prior and isinstance(plan.potential, NetworkPotential):
+        score_prior(
+            plan.potential,
+            bundle,
+            plan.protocol,
+            plan.out,
+            seed=plan.seed,
+            split=split,
+            force=plan.force,
+            home=plan.home,
+            workers=plan.workers,
+            progress=progress,
+        )
 
 
 def _kept(row: Scored, record: RowRecord) -> SystemRow:

@@ -6,14 +6,23 @@ from pathlib import Path
 import torch
 
 from cgbench import registry
-from cgbench.evaluate import ReferenceBundle, read_reference
+from cgbench.evaluate import (
+    Ensemble,
+    ForceErrors,
+    ReferenceBundle,
+    ReferenceStatistics,
+    Scored,
+    read_reference,
+    score,
+)
 from cgbench.models import model_hash
 from cgbench.pipeline.check import systems_of
 from cgbench.pipeline.programs import find_potential, load_potential
 from cgbench.progress import Progress, silent
+from cgbench.registry import Protocol
 from cgbench.simulation import SimulationOutcome, SystemInput, export_xtc
 from cgbench.simulation import simulate as run
-from cgbench.store import find_reference
+from cgbench.store import find_reference, read_trajectories
 
 
 def default_run_folder(model: str, protocol: str) -> Path:
@@ -81,3 +90,31 @@ def simulate_model(
         if xtc:
             export_xtc(target, out / "xtc", system=key)
     return outcomes
+
+
+def score_simulation(
+    trajectories: Path,
+    bundle: ReferenceBundle,
+    protocol: Protocol,
+    *,
+    name: str,
+    errors: ForceErrors | None,
+    seed: int,
+    reference: ReferenceStatistics | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Scored:
+    """Score one system of a ``trajectories.zarr`` that a simulation wrote."""
+    ensemble = Ensemble.from_trajectory_set(
+        read_trajectories(trajectories, bundle.system), name=name
+    )
+    return score(
+        ensemble,
+        bundle,
+        protocol=protocol,
+        force_errors=errors,
+        seed=seed,
+        reference=reference,
+        workers=workers,
+        progress=progress,
+    )

@@ -13,8 +13,10 @@ from cgbench.results import MetricValue, PairedDifference
 
 #: Rows that are shown beside models and are not models themselves.
 REFERENCE_ROWS: Final = (
-    "md_split_half", "start_frames", "prior_only", "native_constant", "ideal_chain"
+    "md_split_half", "start_frames", "prior_only", "native_constant", "ideal_chain", "md_replay"
 )  # fmt: skip
+#: The row of a model's prior; where models have different ones, their names follow in brackets.
+PRIOR_ROW: Final = "prior_only"
 #: How the metrics that do not lead are summed up.
 _AS_WELL: Final[dict[StatementKind, str]] = {
     "right": "Within the noise floor as well",
@@ -27,7 +29,17 @@ _MOST_STANDINGS: Final = 12
 
 def is_model(row: Scored) -> bool:
     """Return whether a row is a model, not a reference row."""
-    return row.name not in REFERENCE_ROWS
+    return role(row) not in REFERENCE_ROWS
+
+
+def role(row: Scored) -> str:
+    """Return a row's name without the model that it belongs to."""
+    return row.name.partition(" (")[0]
+
+
+def priors_of(model: str) -> tuple[str, str]:
+    """Return the names that the row of a model's prior may have."""
+    return PRIOR_ROW, f"{PRIOR_ROW} ({model})"
 
 
 def metric_spec(metric: str) -> MetricSpec | None:
@@ -139,7 +151,7 @@ def _targets(row: Scored, still: set[str]) -> list[Statement]:
 
 def _against_prior(row: Scored, differences: Sequence[PairedDifference]) -> Statement | None:
     """Say in what a model differs from the prior alone, paired on the same starts."""
-    own = [item for item in differences if item.a == row.name and item.b == "prior_only"]
+    own = [item for item in differences if item.a == row.name and item.b in priors_of(row.name)]
     named = [(item, spec) for item in own if (spec := metric_spec(item.metric)) is not None]
     minimised = [(item, spec) for item, spec in named if spec.direction == "min"]
     if not minimised:
@@ -248,7 +260,7 @@ def standings(rows: Sequence[Scored]) -> list[Standing]:
             continue
         marks: dict[str, float] = {
             name: value.value
-            for name in ("start_frames", "prior_only")
+            for name in ("start_frames", PRIOR_ROW)
             if name in beside
             and (value := beside[name].result.metrics.get(metric)) is not None
             and value.value is not None
