@@ -19,6 +19,7 @@ from cgbench import registry
 from cgbench.evaluate import METRICS
 from cgbench.evaluate.metrics import Comparison, macrostates, thermodynamics
 from cgbench.evaluate.metrics.divergence import jensen_shannon, smoothed_free_energy
+from cgbench.evaluate.values import metric_values, unseen_states
 from cgbench.units import thermal_energy
 
 SCALE = thermal_energy(TEMPERATURE)
@@ -176,16 +177,41 @@ def test_free_energy_of_folding(dead):
 
 def test_free_energy_of_folding_is_clipped_where_a_side_is_empty():
     metric = METRICS["dG_fold"]
-    for folded, below, value, word in (
+    for folded, below, value, unseen in (
         (0.0, 0.2, 5.0, "no frame is folded"),
         (0.3, 0.0, -5.0, "no frame is unfolded"),
-        (0.9, 1e-6, -5.0, "clipped at 5 kcal/mol"),
+        (0.9, 1e-6, -5.0, None),
     ):
         comparison = folding(folded, below)
         assert metric(comparison)[0] == value
-        assert word in metric.note(comparison)
+        assert metric.note(comparison) == "clipped at 5 kcal/mol"
+        assert metric.unseen(comparison) == unseen
     assert np.isnan(metric(folding(0.0, 0.0))[0])
     assert metric.note(folding(0.0, 0.0)) is None
+    assert metric.unseen(folding(0.0, 0.0)) == "no frame is folded or unfolded"
+
+
+def test_what_rests_on_a_state_that_no_frame_is_in_has_no_interval():
+    comparison = folding(0.0, 0.2)
+    columns = {
+        name: METRICS[name](comparison).repeat(20) for name in ("dG_fold", "native_population")
+    }
+    values = metric_values(
+        columns,
+        {},
+        {"frames": 20.0, "native_like": 0.0},
+        {"dG_fold": METRICS["dG_fold"].note(comparison)},
+        unseen_states(comparison),
+        time_ordered=True,
+        gate_status="n/a",
+        single=False,
+    )
+    for name, value, told in (
+        ("dG_fold", 5.0, "no frame is folded; clipped at 5 kcal/mol"),
+        ("native_population", 0.0, "no frame is in the native basin"),
+    ):
+        assert (values[name].value, values[name].lo, values[name].hi) == (value, None, None)
+        assert values[name].note == f"no interval: {told}"
 
 
 def populated(model, reference, *, dead=0.0, frozen=None):

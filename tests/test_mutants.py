@@ -12,7 +12,7 @@ from toy_runs import save_toy_model
 
 from cgbench import registry
 from cgbench.cli.main import app
-from cgbench.errors import UsageError, ValidationError
+from cgbench.errors import IntegrityError, UsageError, ValidationError
 from cgbench.evaluate import Ensemble
 from cgbench.evaluate.native import read_native
 from cgbench.evaluate.reference import ReferenceInput, build_from_trajectories
@@ -331,3 +331,30 @@ def test_a_model_that_covers_nothing_is_an_error(home, short, tmp_path, monkeypa
     use(monkeypatch, NetworkPotential(None, poor, PotentialSpec(name="poor")))
     with pytest.raises(ValidationError, match="covers none of the variants"):
         evaluate(tmp_path / "run", home, "homeodomain-1P7I")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (np.linalg.LinAlgError("singular"), "failed"),
+        (RuntimeError("no memory"), "failed"),
+        (IntegrityError("screening.zarr: damaged"), "missing"),
+    ],
+)
+def test_one_family_that_fails_does_not_hide_another(
+    home, prior, short, tmp_path, monkeypatch, error, status
+):
+    use(monkeypatch, holder(home, "proteinb", prior, reads_sequence=True))
+    whole = mutants.screen
+
+    def broken(potential, parent, *rest, **options):
+        if parent == "homeodomain":
+            raise error
+        return whole(potential, parent, *rest, **options)
+
+    monkeypatch.setattr(mutants, "screen", broken)
+    outcome = evaluate(tmp_path / "run", home, "homeodomain-1P7I", "proteinb-1GAB")
+    assert [one.status for one in outcome.variants] == [status, "stays"]
+    assert {one.status for one in outcome.parents[0].controls} == {status}
+    assert str(error) in outcome.variants[0].reason

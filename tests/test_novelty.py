@@ -1,13 +1,16 @@
 """Novelty: copies, new frames and noise told apart; the row of training frames played back."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from toy_ensembles import SYSTEM, chains
 from toy_reference import NATIVE
 
-from cgbench.evaluate import Ensemble, read_reference
+import cgbench.pipeline.evaluate_ensemble as ensembles
+from cgbench.evaluate import Ensemble, Scored, read_reference, reference_statistics
 from cgbench.evaluate.geometry import pair_distances
 from cgbench.evaluate.novelty import (
     TrainingFrames,
@@ -16,6 +19,8 @@ from cgbench.evaluate.novelty import (
     novelty,
 )
 from cgbench.evaluate.replay import md_replay
+from cgbench.pipeline import beside
+from cgbench.pipeline.evaluate_ensemble import EnsembleOptions, evaluate_ensemble
 from cgbench.pipeline.novelty import replay_row, training_frames
 from cgbench.store import find_reference
 
@@ -137,3 +142,40 @@ def test_md_replay_has_the_reference_s_weights(monkeypatch: pytest.MonkeyPatch) 
     assert ensemble.n_frames == 400
     assert len(np.unique(np.concatenate(ensemble.weights))) > 5
     assert not ensemble.time_ordered
+
+
+def test_samples_have_the_replay_beside_them_and_trajectories_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = ensembles.score
+    statistics = reference_statistics(read_reference(find_reference(SYSTEM)), seed=1, n_resamples=2)
+    monkeypatch.setattr(
+        ensembles, "score", lambda *a, **o: score(*a, **(o | {"reference": statistics}))
+    )
+    monkeypatch.setattr(beside, "reference_statistics", lambda *_, **__: statistics)
+    # The rows of every report, which take long and are tested with it.
+    monkeypatch.setattr(beside, "reference_rows", lambda *_: [])
+    made = []
+    replay = beside.replay_row
+
+    def counted(*arguments: Any, **options: Any) -> Scored | None:
+        made.append(1)
+        return replay(*arguments, **options)
+
+    monkeypatch.setattr(beside, "replay_row", counted)
+    np.save(tmp_path / "samples.npy", chains(320))
+    for _ in range(2):
+        evaluate_ensemble(tmp_path / "samples.npy", [SYSTEM], out=tmp_path / "samples")
+    assert "md_replay" in (tmp_path / "samples" / "report.html").read_text()
+    assert (tmp_path / "samples" / "beside" / SYSTEM / "md_replay.npz").is_file()
+    # Kept beside the run; a damaged one is made again.
+    assert made == [1]
+    (tmp_path / "samples" / "beside" / SYSTEM / "md_replay.npz").write_bytes(b"PK")
+    evaluate_ensemble(tmp_path / "samples.npy", [SYSTEM], out=tmp_path / "samples")
+    assert made == [1, 1]
+    ordered = EnsembleOptions(frame_interval=1.0)
+    evaluate_ensemble(
+        tmp_path / "samples.npy", [SYSTEM], options=ordered, out=tmp_path / "trajectories"
+    )
+    assert "md_replay" not in (tmp_path / "trajectories" / "report.html").read_text()
+    assert made == [1, 1]

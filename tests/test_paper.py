@@ -227,6 +227,7 @@ def test_dense_frames_are_thinned_out_to_those_of_the_reference_work():
     assert found.table.n_frames == 8 * 1800
     assert found.table.lag_ps == pytest.approx(10.0)
     assert any("One frame of 2 is used" in note for note in found.notes)
+    assert any("Not simulated as in the reference work" in note for note in found.notes)
 
 
 @pytest.mark.slow

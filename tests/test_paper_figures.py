@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydantic
@@ -19,7 +20,7 @@ from cgbench.evaluate.paper import paper_study
 from cgbench.evaluate.stored_trajectories import store_trajectories
 from cgbench.pipeline.paper import figure_paths, paper_stage
 from cgbench.registry import PaperConstant, paper_constants
-from cgbench.report.paper_figures import energy_figure, figure_names, paper_figures
+from cgbench.report.paper_figures import _network, energy_figure, figure_names, paper_figures
 from cgbench.report.paper_text import constants_table, paper_markdown
 from cgbench.results.paper import PaperAnalysis, PaperTable, PaperTransitions
 from cgbench.store import open_store
@@ -81,6 +82,30 @@ def test_pathways_are_drawn_with_their_percentages():
     for path in study.analysis.pathways.pathways:
         states = " → ".join(str(state) for state in path.macrostates)
         assert f"{states}: {path.percentage:.1f} %" in found
+
+
+def test_labels_of_arrows_that_cross_do_not_meet():
+    """Four macrostates: the way through the middle ones crosses the direct one half way."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [
+        SimpleNamespace(index=index, probability=0.25, rmsd_mean=1.0 + index) for index in range(4)
+    ]
+    net = np.zeros((4, 4))
+    net[0, 1], net[1, 2], net[2, 3], net[0, 3] = 1.0, 0.9, 1.0, 0.1
+    found = SimpleNamespace(
+        net_flux=net, total_flux=1.1, committor=[0.0, 0.1, 0.2, 1.0], pathways=()
+    )
+    table = SimpleNamespace(macrostates=rows, native=3, label=str)
+    figure, axis = plt.subplots()
+    _network(axis, table, found)
+    places = np.array([text.get_position() for text in axis.texts if "%" in text.get_text()][:4])
+    plt.close(figure)
+    apart = np.linalg.norm(places[:, None] - places[None, :], axis=-1)
+    assert apart[np.triu_indices(len(places), k=1)].min() > 0.15
 
 
 def test_the_energy_figure_says_no_as_well():

@@ -1,16 +1,25 @@
 """Metrics of other packages: found by entry point, scored as the suite's own, never fatal."""
 
 import importlib
+import io
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from toy_rows import PROTOCOL, SEED, bundle, samples
 
 from cgbench import registry
 from cgbench.errors import UsageError
 from cgbench.evaluate import load_plugins, md_split_half, reference_statistics, score
+from cgbench.pipeline.compare import compare_runs
+from cgbench.pipeline.compare_tables import comparison_tables
+from cgbench.pipeline.results import ScoredRun, assemble, read_run, write_run
+from cgbench.pipeline.tables import result_table
 from cgbench.registry import loader
+from cgbench.results import ModelIdentity
+from cgbench.results.table import to_frame
 
 MODULE = """
 import numpy as np
@@ -122,6 +131,40 @@ def test_what_goes_wrong_is_a_note(install, changes, told):
     assert any(told in note and "another package" in note for note in found.notes), found.notes
     assert not any(":" in metric for metric in found.metrics)
     assert found.metrics["rg_w1"].value is not None
+
+
+def test_a_stored_result_is_read_with_and_without_the_package(install, tmp_path, monkeypatch):
+    install()
+    folders = []
+    for index, name in enumerate(("first", "second")):
+        ensemble = replace(samples(0.2 + 0.5 * index, n_trajectories=6), name=name)
+        found = score(ensemble, bundle(), protocol=PROTOCOL, seed=SEED, n_resamples=40)
+        scored = {found.result.system: found}
+        result = assemble(
+            ModelIdentity(name=name, hash=None, kind="sampler"), scored, [],
+            bundles={found.result.system: bundle()}, protocol=None, splits={},
+            seeds={"evaluation": SEED}, wall_time=1.0,
+        )  # fmt: skip
+        assert result.metrics_versions["toymetrics:wide"] == 3
+        folders.append(tmp_path / name)
+        write_run(folders[-1], ScoredRun(result, scored))
+    # As in a new process, which has loaded no plug-in yet.
+    monkeypatch.setattr(loader, "_added_metrics", {})
+    (one,) = compare_runs(folders, metrics=["toymetrics:wide"]).differences
+    assert one.target is not None
+    # The package is gone.
+    (tmp_path / "toymetrics-1.0.dist-info" / "entry_points.txt").write_text("")
+    importlib.invalidate_caches()
+    monkeypatch.setattr(loader, "_added_metrics", {})
+    found = compare_runs(folders, metrics=["toymetrics:wide"])
+    assert found.differences[0].better is None
+    assert any("the package toymetrics that brings it is not" in note for note in found.notes)
+    with pytest.raises(UsageError, match="install the package toymetrics"):
+        registry.metric("toymetrics:wide")
+    result = read_run(folders[0]).result
+    for table in (result_table(result), *comparison_tables(found, everything=True)):
+        Console(file=io.StringIO()).print(table)
+    assert "toymetrics:wide" in set(to_frame(result).metric)
 
 
 def test_without_plugins_there_are_none(install):

@@ -235,6 +235,13 @@ def test_a_damaged_bundle_fails_verification_and_is_replaced(home, tmp_path, mon
     assert read_reference(bundle_path(other)).fingerprint == whole.fingerprint
 
 
+def test_an_error_names_its_system_once(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        app(["reference", "build", "chignolin", "--home", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "error: chignolin: no store here" in capsys.readouterr().err
+
+
 def test_options_that_do_not_go_together_are_refused(home, tmp_path):
     runner = CliRunner().invoke(
         app, ["reference", "build", SAMPLE, "chignolin", "--out", str(tmp_path / "x.zarr")]

@@ -12,7 +12,7 @@ import pytest
 from toy_report import HOSTILE, content, section
 
 from cgbench.report import Cell, Viewer, cell_text, number, render, write_report
-from cgbench.report.drawing import style, svg
+from cgbench.report.drawing import SOFT, colour_of, style, svg
 
 
 @functools.cache
@@ -161,6 +161,42 @@ def test_parts_may_be_missing() -> None:
     assert "chignolin-sample" in page
     nothing = render(replace(content(), sections=[], overview=None))
     assert "every frame is lost" in nothing
+
+
+def test_colour_means_a_model() -> None:
+    found = colour_of(["a", "b"], ["ideal_chain", "prior_only (b)", "prior_only"])
+    assert found["prior_only (b)"][0] == found["b"][0]
+    assert found["prior_only (b)"][1] != found["b"][1]
+    assert found["ideal_chain"][0] == found["prior_only"][0] == SOFT
+    assert len({str(value) for value in found.values()}) == 5
+
+
+def test_parts_stand_where_they_belong() -> None:
+    page = drawn()
+    places = [
+        page.index(text)
+        for text in (">At a glance<", "<h3>Free-energy surfaces<", "surfaces of the reference rows",
+                     ">Metrics<", ">Macrostates<", "Distributions and contacts")
+    ]  # fmt: skip
+    assert places == sorted(places)
+    # The same with parts missing.
+    less = replace(section(("m",)), standings=[], profiles=[])
+    page = render(replace(content(), sections=[less]))
+    assert page.index("surfaces of the reference rows") < page.index(">Metrics<")
+    assert page.index(">Macrostates<") < page.index("Distributions and contacts")
+
+
+def test_macrostates_are_columns_and_rows_are_explained() -> None:
+    whole = section(("m",))
+    rows = [replace(row, description=f"About {row.name}.") for row in whole.rows[1:]]
+    page = render(replace(content(), sections=[replace(whole, rows=[whole.rows[0], *rows])]))
+    table = page[page.index('<table class="macrostates') :]
+    table = table[: table.index("</table>")]
+    assert len(re.findall(r'<th scope="col"', table)) == 1 + len(whole.macrostates)
+    assert re.findall(r'<th scope="row">(\w+)', table) == ["reference", "m"]
+    assert "About ideal_chain." in page
+    assert "void: native-like" in page
+    assert "How this is judged" in page
 
 
 def test_figures_take_the_colours_of_the_page() -> None:

@@ -178,6 +178,25 @@ def test_metrics_are_filtered_by_group(browser, pages) -> None:
         assert open_.count() == 2
 
 
+def test_metrics_of_other_benchmarks_are_shown_when_asked_for(browser, pages) -> None:
+    with Opened(browser, pages["plain"]) as page:
+        theirs = page.locator("table.metrics thead th", has_text="Divergence of others")
+        bar = page.locator(".filters").first
+        for group in ("Leading", "Thermodynamics", "All"):
+            bar.get_by_role("button", name=group).click()
+            assert not theirs.is_visible()
+        bar.get_by_role("button", name="As other benchmarks").click()
+        assert theirs.is_visible()
+        lines = page.locator("table.differences tbody tr:visible")
+        assert lines.filter(has_text="Theirs").count() == 0
+        page.get_by_label("metrics as other benchmarks define them").check()
+        assert lines.filter(has_text="Theirs").count() == 2
+        # The boxes do not undo each other.
+        page.get_by_label("differences that are not significant").uncheck()
+        page.get_by_label("metrics as other benchmarks define them").uncheck()
+        assert lines.count() == 2
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_theme_follows_the_system_and_the_button(browser, pages, scheme) -> None:
     def paper(page) -> int:

@@ -5,15 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_reference import toy_input
 from toy_rows import SEED, SYSTEM, bundle, samples, scored, statistics, trajectories
 
-from cgbench.evaluate import failed, write_reference
+from cgbench.evaluate import failed, reference_statistics, score, write_reference
+from cgbench.evaluate.reference import build_from_trajectories
 from cgbench.pipeline import beside
-from cgbench.pipeline.content import row_warnings, system_section
+from cgbench.pipeline.content import paired_rows, row_warnings, system_section
 from cgbench.pipeline.drawn import structures
-from cgbench.pipeline.results import ScoredRun, assemble, write_run
+from cgbench.pipeline.results import ScoredRun, assemble, read_run, write_run
+from cgbench.pipeline.run_facts import commands
 from cgbench.pipeline.verdict import standings, verdict
-from cgbench.results import MetricValue, ModelIdentity, SystemResult
+from cgbench.results import MetricValue, ModelIdentity, PairedDifference, SystemResult
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,24 @@ def test_verdict_tells_a_good_model_from_a_bad_one(good, bad, reference):
     assert f"the reference in {100 * native.target:.0f} %" in wrong.headline
 
 
+def test_a_model_that_never_folds_is_told_although_nothing_is_known_of_its_error(reference):
+    never = judge(scored(samples(0.0, name="never")), reference)
+    told = [text for text in kinds(never)["open"] if "No interval: no frame is" in text]
+    assert any("native basin" in text and "the reference has" in text for text in told)
+    assert any("no frame is folded; clipped at 5 kcal/mol" in text for text in told)
+
+
+def test_a_reference_of_one_trajectory_is_shown_without_noise_floor():
+    alone = build_from_trajectories(toy_input(n_trajectories=1, n_frames=3000)[0], n_resamples=4)
+    few = reference_statistics(alone, seed=SEED, n_resamples=4)
+    model = score(samples(0.5, name="model"), alone, seed=SEED, reference=few)
+    rows = [model, *beside.reference_rows(few, 100)]
+    assert rows[1].result.status == "missing"
+    section = system_section(rows, alone)
+    assert section.verdicts
+    assert not standings(rows)
+
+
 def with_metric(row, **values):
     """The row with other values of w1_tic1."""
     value = row.result.metrics["w1_tic1"].model_copy(update=values)
@@ -75,6 +96,101 @@ def test_one_distance(good, reference, value, lo, hi, ideal, kind, words):
     found = verdict(with_metric(good, value=value, lo=lo, hi=hi), rows, [], bundle())
     text = next(s for s in found.statements if s.text.startswith("Distance of TIC 1"))
     assert (text.kind, words in text.text) == (kind, True)
+
+
+def with_values(row, **metrics):
+    """The row with other metrics."""
+    merged = {**row.result.metrics, **metrics}
+    return replace(row, result=row.result.model_copy(update={"metrics": merged}))
+
+
+@pytest.mark.parametrize(
+    ("halves", "kind", "words"),
+    [
+        ((0.05, 0.25), "wrong", "Its halves alone reach from 0.05 to 0.25"),
+        ((0.05, 0.6), "open", "own halves reach from 0.05 to 0.6"),
+        ((None, None), "wrong", "the reference has 0.16."),
+    ],
+)
+def test_a_target_is_not_missed_by_less_than_the_noise_floor(good, reference, halves, kind, words):
+    value = MetricValue(value=0.5, lo=0.4, hi=0.7, target=0.16)
+    noise = MetricValue(value=0.15, lo=halves[0], hi=halves[1], target=0.16)
+    rows = {row.name: row for row in reference if row.name != "start_frames"}
+    rows["md_split_half"] = with_values(rows["md_split_half"], native_population=noise)
+    found = verdict(with_values(good, native_population=value), rows, [], bundle())
+    text = next(s for s in found.statements if s.text.startswith("Native population"))
+    assert (text.kind, words in text.text) == (kind, True)
+
+
+def test_every_judged_value_stands_beside_its_noise_floor(good, bad, reference):
+    for row in (good, bad):
+        statements = judge(row, reference).statements
+        told = [item for item in statements if item.text.startswith(("Distance of", "Free-energy"))]
+        assert told
+        assert all("noise floor" in item.text for item in told)
+        listed = [item.text for item in statements if ": Mean free-energy error" in item.text]
+        assert all(" against " in text for text in listed)
+    # Nothing is "as well" where nothing leads.
+    plain = {row.name: row for row in reference}
+    for item in verdict(good, plain, [], bundle()).statements:
+        if "as well:" in item.text:
+            assert any(other.kind == item.kind and other is not item
+                       and "noise floor" in other.text
+                       for other in verdict(good, plain, [], bundle()).statements)  # fmt: skip
+
+
+def test_samples_have_no_start_frames_and_pair_with_nothing(good, reference):
+    prior = replace(good, name="prior_only")
+    starts = replace(next(row for row in reference if row.name == "start_frames"), name="a model")
+    sampler = with_values(starts, novelty=MetricValue(value=0.4, lo=0.3, hi=0.5, target=0.5))
+    assert any("held still" in text for text in row_warnings([starts, *reference]))
+    assert not any("held still" in text for text in row_warnings([sampler, *reference]))
+    assert paired_rows([good, prior])
+    drawn = with_values(good, novelty=MetricValue(value=0.4))
+    assert paired_rows([drawn, prior, replace(good, name="other")]) == paired_rows(
+        [replace(good, name="other"), prior]
+    )
+
+
+def test_the_prior_is_set_beside_ranked_metrics_alone(good, reference):
+    rows = {row.name: row for row in reference}
+    names = ("bioemu_fes_mae", "fes_rmse_paper", "w1_tic1", "rg_w1")
+    paired = [
+        PairedDifference(metric=name, a="good", b="prior_only", diff=-1.0, lo=-2.0, hi=-0.5)
+        for name in names
+    ]
+    note = kinds(verdict(good, rows, paired, bundle()))["note"]
+    assert note == [
+        "Against the prior alone, of 2 distances: better in 2 (Distance of TIC 1, "
+        "Distance of radius of gyration)."
+    ]
+
+
+def test_marks_and_words_of_the_rows_beside(good, reference):
+    rows = [good, *reference, replace(good, name="prior_only (good)")]
+    rows.append(replace(good, name="md_replay"))
+    marks = standings(rows)[0].marks
+    assert {"start_frames", "prior_only (good)", "md_replay"} <= set(marks)
+    section = system_section(rows, bundle())
+    assert {row.name for row in section.rows if row.description} == {
+        row.name for row in rows if row.name != "good"
+    }
+    shown = [item.name for item in section.surfaces]
+    assert {"prior_only (good)", "md_replay"} <= set(shown)
+    mirrored = good.result.model_copy(update={"gates": {"handedness": "failed"}})
+    beside_, own = (replace(good, name=name, result=mirrored) for name in ("ideal_chain", "own"))
+    told = [text for text in row_warnings([own, beside_]) if "handedness" in text]
+    assert len(told) == 1
+    assert told[0].startswith("own")
+
+
+def test_a_noise_floor_of_fewer_frames_is_said(good):
+    n_frames = good.result.n_frames
+    short = replace(
+        good, name="short", result=good.result.model_copy(update={"n_frames": n_frames - 1})
+    )
+    assert any(f"of {n_frames - 1} frames" in text for text in row_warnings([good, short]))
+    assert not any("noise floor" in text for text in row_warnings([good]))
 
 
 def test_held_still_is_no_success(reference):
@@ -214,6 +330,16 @@ def test_the_same_model_twice_is_told_apart_and_compared(
     assert "good (one 1)" in page
     assert "good (two 2)" in page
     assert "Differences of the runs" in page
+    assert "ranked differences, significantly in favour of" in page
+    assert "BioEmu" not in page[page.index('id="comparison"') : page.index('id="system-1"')]
+
+
+def test_commands_ask_for_the_analysis_that_is_shown(good, tmp_path):
+    run = read_run(make_run(tmp_path / "run", good))
+    assert not any("--paper" in command for command in commands([run.result]))
+    systems = tuple(item.model_copy(update={"paper": object()}) for item in run.result.systems)
+    analysed = run.result.model_copy(update={"systems": systems})
+    assert "--paper" in commands([analysed])[0]
 
 
 def test_unknown_metrics_are_shown(good, reference):

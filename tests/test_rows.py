@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_rows import SEED, SYSTEM, bundle, scored, statistics, trajectories, values
+from toy_reference import toy_input
+from toy_rows import SEED, SYSTEM, bundle, samples, scored, statistics, trajectories, values
 
 from cgbench import registry
 from cgbench.errors import IntegrityError, UsageError
@@ -20,6 +21,7 @@ from cgbench.evaluate import (
     paired_difference,
     read_scored,
     reference_statistics,
+    score,
     start_frames,
     write_scored,
 )
@@ -55,7 +57,18 @@ def test_start_frames_and_constants(rows):
     native = rows["native_constant"].result.metrics
     assert native["native_population"].value == 1.0
     assert native["rmsd_native"].value == pytest.approx(0.0, abs=1e-3)
-    assert native["native_population"].lo == native["native_population"].hi == 1.0
+    # The same structure again and again: resamples of it say nothing of an error.
+    assert native["native_population"].lo is native["native_population"].hi is None
+    assert native["native_population"].note == "no interval: the same in every resample"
+
+
+def test_a_single_trajectory_has_no_halves():
+    alone = build_from_trajectories(toy_input(n_trajectories=1, n_frames=3000)[0], n_resamples=4)
+    floor = md_split_half(alone, seed=SEED, n_resamples=4)
+    assert floor.result.status == "missing"
+    assert "a single trajectory and has no halves" in floor.result.reason
+    found = score(samples(0.5), alone, seed=SEED, n_resamples=4).result
+    assert any("intervals leave its own error out" in note for note in found.notes)
 
 
 def test_the_ideal_chain_is_ideal():

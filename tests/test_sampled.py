@@ -152,6 +152,7 @@ def test_frames_are_chosen_by_seed_and_bounded():
     parts = [np.arange(12.0).reshape(2, 2, 3), np.zeros((0, 2, 3)), 20 + np.zeros((1, 2, 3))]
     found = gather_frames(parts, np.array([1, 2]))
     np.testing.assert_array_equal(found, [parts[0][1], parts[2][0]])
+    assert gather_frames(parts, np.array([], dtype=np.int64)).shape == (0, 2, 3)
 
 
 def test_scores_do_not_depend_on_the_workers():

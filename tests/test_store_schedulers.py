@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from store_sources import LAYOUT, CountingSource, metadata_of, random_source
 
 from cgbench.errors import UsageError, ValidationError
+from cgbench.evaluate.grouped import in_order
 from cgbench.store import Layout, open_store, verify_store, write_store, writer
 from cgbench.store.plan import WritePlan
 from cgbench.store.scheduling import run_units
@@ -63,8 +64,16 @@ class Deadly:
 
 
 def test_a_unit_that_kills_every_process_is_given_up():
-    with pytest.raises(UsageError, match="died 3 times while shard 0"):
+    with pytest.raises(UsageError, match=r"(?s)died 3 times while shard 0.*shards are kept"):
         list(run_units(Deadly(), [0], "processes", 1))
+
+
+def test_what_keeps_nothing_does_not_say_that_shards_are_kept():
+    """As in the building of reference bundles, whose units are groups of frames."""
+    with pytest.raises(UsageError, match="died 3 times while group 0") as caught:
+        list(in_order(Deadly(), 1, "processes", 1))
+    assert "shard" not in str(caught.value)
+    assert "kept" not in str(caught.value)
 
 
 def test_a_cluster_and_the_death_of_a_worker(tmp_path, expected, cluster):

@@ -96,6 +96,7 @@ def section(names, system="chignolin-sample", backbone=False):
             Column("w1_tic1", "Distance of TIC 1", "σ", "min", "Along", "thermodynamics", True),
             Column("rg_w1", "Distance of Rg", "Å", "min", "Of Rg", "thermodynamics"),
             Column("tm", "TM score", "", "max", "Fold", "structure"),
+            Column("other_js", "Divergence of others", "nat", "min", "Theirs", "optional"),
         ],
         rows=[
             *(
@@ -139,7 +140,11 @@ def section(names, system="chignolin-sample", backbone=False):
             Difference("Distance of Rg", name, "prior_only", -0.5, -0.7, -0.2, "Å", "min")
             for name in names
         ]
-        + [Difference("Distance of TIC 1", name, "prior_only", 0.1, -0.7, 0.9) for name in names],
+        + [Difference("Distance of TIC 1", name, "prior_only", 0.1, -0.7, 0.9) for name in names]
+        + [
+            Difference("Theirs", name, "prior_only", 0.4, 0.2, 0.9, "", "min", "optional")
+            for name in names
+        ],
         paper=[
             PaperSection(
                 name,

@@ -11,11 +11,14 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from cgbench.progress import Progress as Listener
 
@@ -30,15 +33,27 @@ Force = Annotated[bool, typer.Option("--force", help="Redo what is there already
 console = Console(stderr=True, highlight=False)
 
 
+class _TaskColumn(TextColumn):
+    """What is done, cut off where the terminal has no room: numbers and times stay whole."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.description}", table_column=Column())
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Listener]:
     """Show one bar per task on stderr; the task's text up to a bracket is its identity."""
     bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        _TaskColumn(),
+        BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
         TextColumn("{task.percentage:>4.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         console=console,
         refresh_per_second=4,
     )

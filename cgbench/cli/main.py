@@ -74,6 +74,10 @@ app.add_typer(splits.app, name="splits")
 app.add_typer(datasets.app, name="datasets")
 
 
+#: Exit code after Ctrl-C, 128 + SIGINT as shells have it.
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 ok, 2 usage, 3 integrity, 4 validation, 5 simulation."""
     try:
@@ -93,8 +97,11 @@ def main() -> None:
             style="bold red", markup=False, soft_wrap=True,
         )  # fmt: skip
         sys.exit(UsageError.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Typer makes an exit code of an interrupt.
+        if isinstance(error, SystemExit) and error.code != INTERRUPTED:
+            raise
         Console(stderr=True).print(
             "interrupted: finished steps are kept; run the same command to continue", style="yellow"
         )
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -106,7 +106,9 @@ def build(
 
 
 def _print_error(name: str, message: str) -> None:
-    console.print(f"error: {name}: {message}", style="bold red", markup=False, soft_wrap=True)
+    # Most errors begin with what they are about.
+    told = message if message.startswith(f"{name}:") else f"{name}: {message}"
+    console.print(f"error: {told}", style="bold red", markup=False, soft_wrap=True)
 
 
 @app.command("show")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cgbench.cli.common import AsJson, Home, console, print_json
+from cgbench.cli.common import AsJson, Home, console, print_json, progress_bars
 
 
 def report(
@@ -17,7 +17,8 @@ def report(
     """Draw FES maps, marginals, traces and tables of one or several results into one page."""
     from cgbench.pipeline.beside import report_runs
 
-    page = report_runs(runs, out, home=home)
+    with progress_bars() as progress:
+        page = report_runs(runs, out, home=home, progress=progress)
     if as_json:
         print_json({"report": str(page)})
     else:

@@ -1,7 +1,7 @@
 """``cgbench simulate``: batched Langevin dynamics of a model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,10 @@ def simulate(
     out: Annotated[Path | None, typer.Option("--out", help="Run folder.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of all replicas' streams.")] = 1,
     threads: Annotated[int | None, typer.Option("--threads", help="Torch threads.")] = None,
+    engine: Annotated[
+        Literal["auto", "torch", "fused"],
+        typer.Option("--engine", help="What computes the forces (auto: the fastest that fits)."),
+    ] = "auto",
     xtc: Annotated[bool, typer.Option("--xtc", help="Also export xtc with topology.")] = False,
     trust: Annotated[
         bool,
@@ -40,6 +44,7 @@ def simulate(
             seed=seed,
             threads=threads,
             xtc=xtc,
+            engine=engine,
             trust=trust,
             force=force,
             home=home,
@@ -54,6 +59,7 @@ def simulate(
                 f"{key}: {outcome.status}, {alive} of {len(outcome.alive_until)} replicas alive, "
                 f"{outcome.steps_per_second:.1f} steps/s, {outcome.ns_per_day:.1f} ns/day"
             )
+            console.print(f"engine: {outcome.engine} ({outcome.engine_reason})", soft_wrap=True)
         console.print(f"trajectories: {folder / 'trajectories.zarr'}", soft_wrap=True)
     failed = [key for key, outcome in outcomes.items() if outcome.status == "failed"]
     if failed:

@@ -21,7 +21,10 @@ class HalfDifference(Frozen):
 
     Attributes:
         statistic: Name of the statistic: ``w1_tic1``, ``w1_tic2`` (in standard deviations of the
-            reference), ``fes_rmse``, ``folded_population`` (difference), ``dG_fold`` (difference).
+            reference), ``fes_rmse`` (of one half against the other; clipped before the mean
+            difference is taken off, unlike the metric of that name), ``folded_population``
+            (difference), ``dG_fold`` (difference; not clipped, divisions with an empty basin are
+            left out).
         unit: Its unit; empty for pure numbers.
         difference: Over random divisions; of the absolute value where it has a sign. None where no
             division has a finite one.

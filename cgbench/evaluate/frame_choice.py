@@ -56,8 +56,10 @@ def gather_frames(
 
     Args:
         trajectories: Coordinates (n_frames_i, n_beads, 3), one each.
-        frames: (n,) flat indices, at least one.
+        frames: (n,) flat indices.
     """
+    if not len(frames):
+        return np.asarray(trajectories[0][:0], dtype=np.float32)
     starts = np.cumsum([0, *(len(trajectory) for trajectory in trajectories)])
     owners = np.searchsorted(starts, frames, side="right") - 1
     # Copies: a view would keep all of the block alive that its frame was read with.

@@ -83,7 +83,9 @@ def in_order(
         units = range(first, min(first + workers, n_units))
         # Results wait for those before them, so that no more than one window is ever held.
         with _one_thread():
-            window = dict(run_units(single, units, scheduler, workers))
+            window = dict(
+                run_units(single, units, scheduler, workers, unit_name="group", kept=False)
+            )
         for unit in units:
             yield window.pop(unit)
 

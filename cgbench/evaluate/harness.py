@@ -28,6 +28,7 @@ from cgbench.evaluate.values import (
     metric_values,
     own_values,
     remarks,
+    unseen_states,
 )
 from cgbench.evaluate.weighting import weigh
 from cgbench.progress import Progress, silent
@@ -119,6 +120,7 @@ def score(
             own_values(statistics.own, plugins.metrics),
             effective_numbers(counted, weighting.weight_of_state[:, 0]),
             remarks(comparison),
+            unseen_states(comparison),
             time_ordered=kept.time_ordered,
             gate_status=gate_status,
             single=kept.n_trajectories < 2,
@@ -205,6 +207,11 @@ def notes(n_trajectories: int, statistics: ReferenceStatistics) -> list[str]:
     least = registry.constants().minimum_trajectories
     if n_trajectories < least:
         told.append(f"{n_trajectories} trajectories: too few for a rank, which takes {least}.")
+    if statistics.tally.n_trajectories < 2:
+        told.append(
+            "The reference is a single trajectory, which cannot be resampled: intervals leave its "
+            "own error out."
+        )
     weights = statistics.weights
     if weights.estimate.status != "ok":
         told.append(f"The reference is not in equilibrium: {weights.estimate.reason}.")

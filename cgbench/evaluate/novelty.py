@@ -1,6 +1,5 @@
 """Are samples new? How far they are from what a sampler was trained on, against the data's own."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from cgbench.evaluate.bootstrap import effective_number, interval, multiplicities
 from cgbench.evaluate.ensemble import Ensemble
+from cgbench.evaluate.frame_choice import gather_frames
 from cgbench.evaluate.geometry import pair_distances
 from cgbench.progress import Progress, silent
 from cgbench.registry import constants
@@ -155,16 +155,11 @@ def _samples(ensemble: Ensemble, seed: int) -> tuple[NDArray[np.float32], NDArra
     ends = np.cumsum(counts)
     chosen = chosen_frames(int(ends[-1]) if len(ends) else 0, SAMPLES, seed, 1)
     owner = np.searchsorted(ends, chosen, side="right")
-    within = chosen - (ends - counts)[owner]
-    frames = _picked(ensemble.trajectories, owner, within)
+    if not len(chosen):
+        return np.empty((0, 0, 3), dtype=np.float32), owner, np.empty(0)
+    # Lost frames follow the living ones of each trajectory.
+    place = chosen + (np.cumsum(ensemble.lengths) - ensemble.lengths - ends + counts)[owner]
     weights = np.ones(len(chosen))
     if ensemble.weights is not None:
-        weights = _picked(ensemble.weights, owner, within)
-    return frames, owner, weights
-
-
-def _picked(
-    arrays: Sequence[NDArray[Any]], owner: NDArray[np.int64], within: NDArray[np.int64]
-) -> NDArray[Any]:
-    parts = [arrays[index][within[owner == index]] for index in np.unique(owner).tolist()]
-    return np.concatenate(parts) if parts else np.empty(0)
+        weights = np.concatenate(ensemble.weights)[place].astype(np.float64)
+    return gather_frames(ensemble.trajectories, place), owner, weights

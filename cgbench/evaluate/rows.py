@@ -12,7 +12,7 @@ from cgbench.evaluate.bootstrap import effective_number, generator
 from cgbench.evaluate.display import display
 from cgbench.evaluate.distributions import distributions, trajectory_shares
 from cgbench.evaluate.ensemble import Ensemble
-from cgbench.evaluate.harness import drawn_frames, score
+from cgbench.evaluate.harness import drawn_frames, missing, score
 from cgbench.evaluate.metrics import Comparison
 from cgbench.evaluate.observables import default_workers
 from cgbench.evaluate.plugins import load_plugins
@@ -24,7 +24,14 @@ from cgbench.evaluate.resampling import (
 )
 from cgbench.evaluate.scored import Scored
 from cgbench.evaluate.tally import Tally
-from cgbench.evaluate.values import bounded, force_values, gate, metric_columns, own_values
+from cgbench.evaluate.values import (
+    bounded,
+    force_values,
+    gate,
+    metric_columns,
+    own_values,
+    remarks,
+)
 from cgbench.progress import Progress, silent
 from cgbench.results import MetricValue, SystemResult
 
@@ -46,7 +53,8 @@ def md_split_half(
     """Score one half of the reference's trajectories against the other: the noise floor.
 
     Trajectories are divided at random many times, and each half is weighted by a Markov state
-    model of its own. Values are means over the divisions, intervals their percentiles.
+    model of its own. Values are means over the divisions, intervals their percentiles. A single
+    trajectory cannot be divided: the row is then missing, with the reason.
 
     Args:
         bundle: The reference.
@@ -61,6 +69,18 @@ def md_split_half(
         bundle, seed=seed, n_resamples=n_resamples, progress=progress
     )
     counted, number = statistics.tally, statistics.n_resamples
+    if counted.n_trajectories < 2:
+        return Scored(
+            name="md_split_half",
+            result=missing(
+                bundle.system,
+                "the reference is a single trajectory and has no halves: nothing is known of its "
+                "own noise",
+            ),
+            seed=seed,
+            n_trajectories=0,
+            resamples={},
+        )
     workers = default_workers()
     halves = _halves(counted.frames, seed, number, n_frames)
     sides, weights = [], []
@@ -83,7 +103,11 @@ def md_split_half(
     )
     own = own_values(statistics.own, plugins.metrics)
     n_eff = _effective(counted, halves[1], weights[1].weight_of_state)
-    metrics = {name: _mean(name, values, own.get(name), n_eff) for name, values in columns.items()}
+    remarked = remarks(comparison)
+    metrics = {
+        name: _mean(name, values, own.get(name), n_eff, remarked.get(name))
+        for name, values in columns.items()
+    }
     scored_frames = round(float((counted.frames @ halves[1]).mean()))
     told += [
         f"Means over {number} random divisions of the reference's trajectories, "
@@ -150,10 +174,20 @@ def _effective(counted: Tally, taken: Float, weight_of_state: Float) -> float:
     return float(np.mean(found))
 
 
-def _mean(metric: str, values: Float, own: float | None, n_eff: float) -> MetricValue:
+def _mean(
+    metric: str, values: Float, own: float | None, n_eff: float, remark: str | None
+) -> MetricValue:
     known = values[np.isfinite(values)]
     if not len(known):
-        return MetricValue(status="n/a", note="too few frames to tell")
+        return MetricValue(status="n/a", note=remark or "too few frames to tell")
+    if np.ptp(known) == 0.0 and len(known) > 1:
+        # As a state that no half has a frame in: a constant says nothing of the error.
+        return MetricValue(
+            value=float(known[0]),
+            n_eff=n_eff,
+            target=own if own is not None and np.isfinite(own) else None,
+            note="no interval: the same in every division",
+        )
     tail = 50.0 * (1.0 - registry.constants().confidence_level)
     lo, hi = np.percentile(known, [tail, 100.0 - tail])
     ends = bounded(metric, (float(lo), float(hi)))

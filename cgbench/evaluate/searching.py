@@ -45,7 +45,7 @@ def search_ensemble(
     frames = np.concatenate([closest, others])
     return _searched(
         definition,
-        gather_frames(trajectories, frames) if len(frames) else _none(definition),
+        gather_frames(trajectories, frames),
         (observables.trajectory[frames], observables.microstate[frames], weight[frames]),
         len(closest),
         "all",
@@ -84,10 +84,6 @@ def search_subset(
         workers,
         progress,
     )
-
-
-def _none(definition: ObservableDefinition) -> NDArray[np.float32]:
-    return np.zeros((0, *definition.native.shape), dtype=np.float32)
 
 
 def _searched(

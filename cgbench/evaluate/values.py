@@ -87,6 +87,16 @@ def remarks(comparison: Comparison) -> dict[str, str]:
     return {name: text for name, text in found.items() if text is not None}
 
 
+def unseen_states(comparison: Comparison) -> dict[str, str]:
+    """Return which state no frame of the model is in, by metric that rests on it."""
+    found = {
+        name: metric.unseen(comparison)
+        for name, metric in METRICS.items()
+        if metric.unseen is not None
+    }
+    return {name: text for name, text in found.items() if text is not None}
+
+
 def gate(handedness: float, bundle: ReferenceBundle) -> GateStatus:
     """Return whether native-like frames are of the native hand, where that can be told."""
     bound = bundle.metadata.handedness_bound
@@ -100,6 +110,7 @@ def metric_values(
     own: dict[str, float],
     effective: dict[str, float],
     remarked: dict[str, str] | None = None,
+    unseen: dict[str, str] | None = None,
     *,
     time_ordered: bool,
     gate_status: GateStatus,
@@ -114,13 +125,14 @@ def metric_values(
         effective: Effective number of trajectories: of all frames, and of
             ``native_like`` ones.
         remarked: How values are to be read, where there is nothing more pressing to say.
+        unseen: Which state no frame is in: such values have no interval.
         time_ordered: Whether frames follow one another in time.
         gate_status: A failed gate makes every metric that compares distributions void.
         single: A single trajectory cannot be resampled: no intervals.
         plugins: Metrics of other packages.
     """
     result = {}
-    remarked, plugins = remarked or {}, plugins or {}
+    remarked, unseen, plugins = remarked or {}, unseen or {}, plugins or {}
     for metric, values in columns.items():
         if "time_order" in registry.metric(metric).needs and not time_ordered:
             result[metric] = MetricValue(status="n/a", note="frames without time order")
@@ -130,14 +142,17 @@ def metric_values(
             result[metric] = MetricValue(
                 status="n/a",
                 target=_finite(own.get(metric)),
-                note=remarked.get(metric, "too few frames to tell"),
+                note=unseen.get(metric) or remarked.get(metric, "too few frames to tell"),
             )
             continue
         compared = metric in COMPARED or (metric in plugins and plugins[metric].compared)
         void = gate_status == "failed" and compared
-        # A population that no frame has is zero in every resample too: that is no interval.
-        unseen = metric == "native_population" and not np.any(values)
-        found = None if single or unseen else bounded(metric, interval(value, values[1:]))
+        # What no frame was in, no resample has a frame in either: that is no interval. Nor is one
+        # of a share that all trajectories have whole, or not at all.
+        why = "a single trajectory cannot be resampled" if single else unseen.get(metric)
+        if why is None and np.all(values[1:] == value):
+            why = "the same in every resample"
+        found = bounded(metric, interval(value, values[1:])) if why is None else None
         result[metric] = MetricValue(
             value=value,
             lo=None if found is None else found[0],
@@ -147,13 +162,16 @@ def metric_values(
             status="void" if void else "ok",
             note="void: native-like frames are not of the native hand"
             if void
-            else "no interval: a single trajectory cannot be resampled"
-            if single
-            else "no interval: no frame is in the native basin"
-            if unseen
-            else remarked.get(metric),
+            else _note(why, unseen.get(metric), remarked.get(metric)),
         )
     return result
+
+
+def _note(why: str | None, unseen: str | None, remark: str | None) -> str | None:
+    """Return why there is no interval, and how the value is to be read."""
+    told = [] if why is None else [f"no interval: {why}"]
+    told += [text for text in (unseen, remark) if text is not None and text != why]
+    return "; ".join(told) or None
 
 
 def bounded(metric: str, found: tuple[float, float] | None) -> tuple[float, float] | None:

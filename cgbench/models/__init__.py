@@ -6,6 +6,7 @@ import torch
 
 from cgbench.models.conformance import Check, ConformanceReport, check_potential
 from cgbench.models.files import load_model, model_hash, save_model
+from cgbench.models.fused import FusedPotential
 from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
 from cgbench.models.memory import keep_freed_memory
 from cgbench.models.pairs import Pairs
@@ -23,6 +24,7 @@ __all__ = [
     "ChainResult",
     "Check",
     "ConformanceReport",
+    "FusedPotential",
     "GraphNetwork",
     "GraphNetworkSettings",
     "NetworkPotential",

@@ -10,7 +10,9 @@ exact gradient of the energy from that table.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
@@ -213,6 +215,21 @@ def _in_double_precision(
     cutoff, cutoff_slope = envelope(distance, radial.lower, radial.upper)
     shared = RadialInput(basis, basis_slope, cutoff[:, None], cutoff_slope[:, None])
     return [functional_call(network, doubled(network), (shared,)) for network in networks]
+
+
+@torch.no_grad()
+def exact_filters(
+    radial: ExponentialNormalBasis, networks: Sequence[FilterNetwork], distance: NDArray[np.float64]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return values and slopes (n, num_filters) of each layer's filter in double precision.
+
+    Args:
+        radial: Radial functions of the network.
+        networks: Filter network of each layer.
+        distance: (n,) in Å, within the cutoffs.
+    """
+    found = _in_double_precision(radial, networks, torch.from_numpy(distance))
+    return [(value.cpu().numpy(), slope.cpu().numpy()) for value, slope in found]
 
 
 def _coefficients(value: Tensor, slope: Tensor, spacing: float) -> Tensor:

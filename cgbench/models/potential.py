@@ -145,6 +145,11 @@ class NetworkPotential(nn.Module):
         settings = self.network.settings
         return tuple(c for c in (settings.cutoff_lower, settings.cutoff_upper) if c > 0)
 
+    @property
+    def precision(self) -> torch.dtype:
+        """Precision of the network's weights; single where there is no network."""
+        return torch.float32 if self.network is None else self.network.embedding.weight.dtype
+
     @torch.no_grad()
     def forward(self, bead_types: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Return energies (n_systems,) and forces (n_beads, 3) of a flat batch.
@@ -162,7 +167,7 @@ class NetworkPotential(nn.Module):
         self._check_shape("batch", batch, (n_beads,))
         self._check_shape("positions", pos, (n_beads, 3))
         self._check_precision(pos)
-        self._check_types(bead_types)
+        self.check_types(bead_types)
         if n_beads == 0:
             raise ValidationError(f"{self.spec.name}: no beads given")
         n_systems = int(batch.max()) + 1
@@ -231,7 +236,7 @@ class NetworkPotential(nn.Module):
             if tensor is bead_types and version == checked_version and len(types) == n_beads:
                 return types
         self._check_shape("bead types", bead_types, (n_beads,))
-        self._check_types(bead_types)
+        self.check_types(bead_types)
         types = tuple(bead_types.tolist())
         self._checked = (bead_types, version, types)
         return types
@@ -244,7 +249,12 @@ class NetworkPotential(nn.Module):
                 found=tuple(tensor.shape),
             )
 
-    def _check_types(self, bead_types: Tensor) -> None:
+    def check_types(self, bead_types: Tensor) -> None:
+        """Check that the network has an embedding for every bead.
+
+        Raises:
+            ValidationError: It has none for some, or they are not integers.
+        """
         if bead_types.dtype != torch.int64:
             raise ValidationError(
                 f"{self.spec.name}: bead types must be integers",

@@ -12,6 +12,7 @@ from cgbench.evaluate import (
     ReferenceStatistics,
     Scored,
     ideal_chain,
+    load_plugins,
     md_split_half,
     native_constant,
     read_reference,
@@ -172,6 +173,8 @@ def report_runs(
         UsageError: A folder holds no result.
         IntegrityError: A result, a row, a reference or the viewer is damaged.
     """
+    # So that the metrics of other packages are described as well.
+    load_plugins()
     read = [read_run(path) for path in runs]
     places = [path.parent if path.name == "result.json" else path for path in runs]
     if len({run.result.model.name for run in read}) < len(read):

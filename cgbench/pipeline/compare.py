@@ -12,6 +12,7 @@ from cgbench.evaluate.differences import (
     mean_difference,
     row_difference,
 )
+from cgbench.evaluate.plugins import load_plugins
 from cgbench.pipeline.comparable import (
     Run,
     known_metric,
@@ -54,10 +55,18 @@ def compare_runs(
     """
     if len(paths) < 2:
         raise UsageError("give two runs or more to compare", found=f"{len(paths)}")
+    # So that the metrics of other packages are described as well.
+    load_plugins()
     runs = named_runs([(path, *read_run_file(path)) for path in paths])
     chosen = shared_systems(runs, systems)
     notes = require_comparable(runs, chosen, metrics)
     wanted = shared_metrics(runs, chosen, metrics)
+    notes += [
+        f"{metric}: this version does not know it{_not_installed(metric)}; which value is better "
+        "is not said"
+        for metric in wanted
+        if known_metric(metric) is None
+    ]
     differences: list[ComparedDifference] = []
     summary: list[ComparedDifference] = []
     for a, b in combinations(runs, 2):
@@ -98,6 +107,11 @@ def compare_runs(
         ranks=_ranks(runs, differences),
         notes=tuple(dict.fromkeys(note[:2000] for note in notes)),
     )
+
+
+def _not_installed(metric: str) -> str:
+    package, colon, _ = metric.partition(":")
+    return f", the package {package} that brings it is not installed" if colon else ""
 
 
 def _same_starts(a: Run, b: Run) -> bool:

@@ -1,7 +1,11 @@
 """Tables of a comparison of runs, for the terminal; nothing here needs torch."""
 
+from collections import Counter
+from typing import Final
+
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from cgbench import registry
 from cgbench.errors import UsageError
@@ -9,6 +13,13 @@ from cgbench.report import number
 from cgbench.results.comparison import ComparedDifference, RunComparison
 
 _ARROWS = {"min": "↓", "max": "↑", "target": "→", None: ""}
+
+
+_KINDS: Final = {
+    "paired": "paired",
+    "unpaired": "unpaired",
+    "intervals": "from the intervals of both",
+}
 
 
 def comparison_tables(found: RunComparison, *, everything: bool = False) -> list[Table]:
@@ -37,24 +48,36 @@ def _differences(
     one_system = len({item.system for item in shown}) == 1
     if one_system and shown[0].system is not None:
         title += f" on {shown[0].system}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    if not one_system:
-        table.add_column("system", overflow="fold")
-    table.add_column("metric", no_wrap=True)
+    # The kind that most differences are of goes without saying in each line.
+    kinds = [kind for kind, _ in Counter(item.kind for item in shown).most_common()]
+    marks = dict(zip(kinds, ("", " *", " †"), strict=False))
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("metric", overflow="fold")
     for name in ("a", "b"):
-        table.add_column(name, justify="left" if several else "right", overflow="fold")
+        if several:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     table.add_column("difference", justify="right", no_wrap=True)
-    for name in ("kind", "better"):
-        table.add_column(name, overflow="fold")
+    table.add_column("better", overflow="fold")
+    system = None
     for item in shown:
         where = item.system or f"{item.n_systems} systems"
+        if not one_system and where != system:
+            table.add_section()
+            table.add_row(where)
+            system = where
         names = (item.a, item.b) if several else (_value(item.value_a), _value(item.value_b))
         table.add_row(
-            *(() if one_system else (where,)),
-            f"{item.metric} {_ARROWS[item.direction]}",
+            f"{item.metric} {_ARROWS[item.direction]}".rstrip(),
             *names,
-            _interval(item),
-            item.kind,
+            _interval(item) + marks[item.kind],
             _better(item, several=several),
         )
     lines = (
@@ -63,7 +86,9 @@ def _differences(
     if any(item.target is not None for item in shown):
         lines.append("→: the difference is that of the distances to the reference's value")
     lines.append("–: no significant difference")
-    table.caption = "\n".join(lines)
+    told = [f"{mark.strip()}: {_KINDS[kind]}" for kind, mark in marks.items() if mark]
+    lines.append("; ".join([f"differences are {_KINDS[kinds[0]]}", *told]))
+    table.caption = Text("\n".join(lines))
     table.caption_justify = "left"
     return table
 

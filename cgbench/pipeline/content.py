@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from cgbench import registry
 from cgbench.evaluate import (
@@ -11,7 +12,6 @@ from cgbench.evaluate import (
     ReferenceBundle,
     Scored,
     can_pair,
-    moved,
     paired_difference,
 )
 from cgbench.pipeline.drawn import (
@@ -33,7 +33,16 @@ from cgbench.pipeline.run_facts import (
     overview,
     timing_table,
 )
-from cgbench.pipeline.verdict import is_model, metric_spec, priors_of, standings, verdict
+from cgbench.pipeline.verdict import (
+    held_still,
+    is_model,
+    is_sampler,
+    metric_spec,
+    priors_of,
+    role,
+    standings,
+    verdict,
+)
 from cgbench.report import (
     Absent,
     Cell,
@@ -46,10 +55,26 @@ from cgbench.report import (
 )
 from cgbench.results import PairedDifference, Result
 
+#: What the rows beside a model are for.
+ROW_DESCRIPTIONS: Final = {
+    "md_split_half": "Halves of the reference's own trajectories against each other, at the "
+    "model's number of frames: the noise floor, below which nothing can be told.",
+    "start_frames": "The frames that simulations start from, held still: what is given away "
+    "before the first step.",
+    "prior_only": "The model's prior simulated without its network: what the network adds is the "
+    "difference.",
+    "native_constant": "The native structure alone, repeated.",
+    "ideal_chain": "A freely jointed chain with the reference's bond lengths, which knows nothing "
+    "of the protein. It is as often a mirror image, so that its scores may be marked void.",
+    "md_replay": "Frames of the training data played back: a sampler that only remembers.",
+}
+
 
 def paired_rows(rows: Sequence[Scored]) -> list[PairedDifference]:
     """Return paired differences of every model to its prior, and of models to each other."""
     models = [row for row in rows if is_model(row)]
+    # Blocks of samples share no starts with anything, however many there are.
+    models = [row for row in models if not is_sampler(row)]
     pairs = [(a, b) for a in models for b in rows if b.name in priors_of(a.name)]
     pairs += [(a, b) for index, a in enumerate(models) for b in models[index + 1 :]]
     return [
@@ -82,6 +107,12 @@ def row_warnings(rows: Sequence[Scored]) -> list[str]:
     """Say what is unusual about how rows were simulated and weighted."""
     found = []
     starts = next((row for row in rows if row.name == "start_frames"), None)
+    frames = [row.result.n_frames for row in rows if is_model(row) and row.result.n_frames]
+    if frames and max(frames) > min(frames):
+        found.append(
+            f"The noise floor is that of {min(frames)} frames, the fewest of these models. One "
+            "with more frames is judged more leniently here than on a page of its own."
+        )
     for row in rows:
         result = row.result
         if result.status != "ok":
@@ -97,11 +128,11 @@ def row_warnings(rows: Sequence[Scored]) -> list[str]:
             )
         if result.dead_fraction:
             found.append(f"{row.name}: {100 * result.dead_fraction:.1f} % of the frames are lost")
-        if result.gates.get("handedness") == "failed":
+        if result.gates.get("handedness") == "failed" and is_model(row):
             found.append(
                 f"{row.name}: native-like frames have the wrong handedness; scores are void"
             )
-        if starts is not None and is_model(row) and (same := moved(row, starts)):
+        if is_model(row) and (same := held_still(row, starts)):
             found.append(
                 f"{row.name} cannot be told from its start frames held still in "
                 f"{', '.join(map(_named, same))}: the run is too short for a statement about them."
@@ -123,7 +154,7 @@ def _columns(rows: Sequence[Scored]) -> list[Column]:
     columns = [
         Column(
             spec.id, spec.name, "" if spec.unit == "1" else spec.unit, spec.direction,
-            spec.description, spec.group,
+            spec.description, "optional" if spec.optional else spec.group,
             spec.primary or (spec.ranked and spec.direction == "target"),
         )
         for spec in known
@@ -139,7 +170,9 @@ def _row(row: Scored) -> Row:
         metric: Cell(value.value, value.lo, value.hi, value.note, value.status)
         for metric, value in row.result.metrics.items()
     }
-    return Row(row.name, "model" if is_model(row) else "reference row", cells)
+    if is_model(row):
+        return Row(row.name, "model", cells)
+    return Row(row.name, "reference row", cells, ROW_DESCRIPTIONS.get(role(row), ""))
 
 
 def _difference(item: PairedDifference) -> Difference:
@@ -155,7 +188,7 @@ def _difference(item: PairedDifference) -> Difference:
         item.hi,
         spec.unit,
         spec.direction,
-        spec.group,
+        "optional" if spec.optional else spec.group,
     )
 
 

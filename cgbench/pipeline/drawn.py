@@ -34,7 +34,7 @@ _LOCAL: Final = {"bond": ("bond length", "Å"), "angle": ("bond angle", "°")}
 #: Rows drawn as curves beside the models: a held-still or single structure would be a spike.
 _CURVES: Final = (PRIOR_ROW, "ideal_chain")
 #: Rows whose surfaces are drawn beside the models.
-_MAPS: Final = ("md_split_half", PRIOR_ROW, "start_frames", "ideal_chain")
+_MAPS: Final = ("md_split_half", PRIOR_ROW, "start_frames", "ideal_chain", "md_replay")
 
 
 def _drawn(rows: Sequence[Scored], also: Sequence[str] = ()) -> list[Scored]:

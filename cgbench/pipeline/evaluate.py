@@ -12,7 +12,13 @@ from cgbench.errors import CgbenchError, IntegrityError, UsageError
 from cgbench.models import model_hash
 from cgbench.pipeline.beside import report_runs
 from cgbench.pipeline.check import systems_of
-from cgbench.pipeline.evaluate_system import Plan, SystemRow, earlier_row, evaluate_system
+from cgbench.pipeline.evaluate_system import (
+    Plan,
+    SystemRow,
+    earlier_row,
+    evaluate_system,
+    prior_beside,
+)
 from cgbench.pipeline.programs import AnyPotential, find_potential, load_potential
 from cgbench.pipeline.results import assemble, commands_for, write_result_of
 from cgbench.pipeline.scored_rows import recorded_systems
@@ -129,26 +135,38 @@ def evaluate_model(
     missing = {key: _unscored(key, _NOT_YET) for key in keys if key not in rows}
     errors: list[CgbenchError] = []
     result = _written(plan, rows, missing)
-    for key in list(missing):
-        try:
-            rows[key] = evaluate_system(plan, key, progress)
-            del missing[key]
-        except (UsageError, IntegrityError) as error:
-            errors.append(error)
-            missing[key] = _unscored(key, commands_for(key, error, home))
-        result = _written(plan, rows, missing)
+    priors: dict[str, str | None] = {}
+    for key in keys:
+        if key in missing:
+            try:
+                rows[key] = evaluate_system(plan, key, progress)
+                del missing[key]
+            except (UsageError, IntegrityError) as error:
+                errors.append(error)
+                missing[key] = _unscored(key, commands_for(key, error, home))
+            result = _written(plan, rows, missing)
+        # An earlier run may have been without the prior, or ended before it.
+        if key in rows:
+            priors[key] = prior_beside(plan, key, progress)
     if not rows and errors and all(isinstance(error, IntegrityError) for error in errors):
         raise errors[0]
     if rows:
-        _report(plan, rows, result, progress)
+        _report(plan, rows, priors, result, progress)
     return result
 
 
-def _report(plan: Plan, rows: Mapping[str, SystemRow], result: Result, progress: Progress) -> None:
+def _report(
+    plan: Plan,
+    rows: Mapping[str, SystemRow],
+    priors: Mapping[str, str | None],
+    result: Result,
+    progress: Progress,
+) -> None:
     """Draw the report, unless there is one of these rows."""
     page = plan.out / "report.html"
     made_of = [[key, item.timings, item.reference] for key, item in sorted(rows.items())]
-    inputs = [made_of, result.metrics_versions, [item.reason for item in result.systems]]
+    reasons = [item.reason for item in result.systems]
+    inputs = [made_of, sorted(priors.items()), result.metrics_versions, reasons]
 
     def draw() -> None:
         report_runs([plan.out], page, home=plan.home, progress=progress)

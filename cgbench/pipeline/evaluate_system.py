@@ -159,7 +159,6 @@ def evaluate_system(plan: Plan, system: str, progress: Progress = silent) -> Sys
     split = _split(system, plan.home)
     found = None if plan.force else kept_row(plan.out, system, inputs)
     if found is not None:
-        _score_prior(plan, bundle, split, progress)
         return _kept(*found)
     try:
         row, cost = _scored(plan, bundle, split, watch, progress)
@@ -190,27 +189,33 @@ def evaluate_system(plan: Plan, system: str, progress: Progress = silent) -> Sys
         timings=watch.seconds,
         cost=cost,
     )
-    _score_prior(plan, bundle, split, progress)
     return replace(_kept(row, record), kept=False)
 
 
-def _score_prior(
-    plan: Plan, bundle: ReferenceBundle, split: SplitIdentity | None, progress: Progress
-) -> None:
-    """Simulate and score the model's prior beside it: after the model, whose row is safe then."""
-    if plan.prior and isinstance(plan.potential, NetworkPotential):
-        score_prior(
-            plan.potential,
-            bundle,
-            plan.protocol,
-            plan.out,
-            seed=plan.seed,
-            split=split,
-            force=plan.force,
-            home=plan.home,
-            workers=plan.workers,
-            progress=progress,
-        )
+def prior_beside(plan: Plan, system: str, progress: Progress = silent) -> str | None:
+    """Simulate and score the model's prior beside a row that is safe on disk.
+
+    Returns:
+        Hash of the prior's row; None where there is none.
+
+    Raises:
+        UsageError: The reference is not at hand.
+        IntegrityError: Reference or split is damaged.
+    """
+    if not plan.prior or not isinstance(plan.potential, NetworkPotential):
+        return None
+    return score_prior(
+        plan.potential,
+        read_reference(find_reference(system, plan.home)),
+        plan.protocol,
+        plan.out,
+        seed=plan.seed,
+        split=_split(system, plan.home),
+        force=plan.force,
+        home=plan.home,
+        workers=plan.workers,
+        progress=progress,
+    )
 
 
 def _kept(row: Scored, record: RowRecord) -> SystemRow:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 
@@ -211,7 +212,10 @@ def _test_parent(
                 force=test.force,
                 progress=progress,
             )
-        except (CgbenchError, RuntimeError, ArithmeticError) as error:
+        except IntegrityError as error:
+            # A damaged file here is no fault of the model.
+            missing |= dict.fromkeys([parent, *(one.key for one in batch)], printed(error.message))
+        except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
             told = printed(str(error))
             screened |= {member.key: Screened("failed", None, told) for member in batch}
     family_outcome = parent_outcome(parent, screened, missing.get(parent))
@@ -250,7 +254,7 @@ def _second_stage(
             home=test.home,
             progress=progress,
         )
-    except (CgbenchError, RuntimeError, ArithmeticError) as error:
+    except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
         return None, printed(f"second stage: {error}")
     write_scored(scored_path(test.out, variant.key), run.row)
     return run, None

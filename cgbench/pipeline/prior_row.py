@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cgbench import config
-from cgbench.errors import CgbenchError, UsageError
+from cgbench.errors import CgbenchError, IntegrityError, UsageError
 from cgbench.evaluate import (
     ForceErrors,
     ReferenceBundle,
@@ -46,11 +46,13 @@ def score_prior(
     home: Path | None = None,
     workers: int | None = None,
     progress: Progress = silent,
-) -> None:
+) -> str | None:
     """Simulate and score the prior of a model beside it, unless that is there already.
 
     A network over a prior is worth what it adds to it. A prior that cannot be simulated is a
     failed row, and no fault of the model. Nothing is done for a model without network or prior.
+    What the folder holds of another prior, protocol or seed, or damaged, is replaced: it can be
+    made again from the model.
 
     Args:
         potential: The model.
@@ -64,11 +66,11 @@ def score_prior(
         workers: Threads that measure frames; all cores if None.
         progress: Told how far it is.
 
-    Raises:
-        UsageError: The folder holds another simulation.
+    Returns:
+        Hash of the row; None where there is none.
     """
     if potential.network is None or potential.prior is None:
-        return
+        return None
     system = bundle.system
     alone = NetworkPotential(
         None, potential.prior, potential.spec.model_copy(update={"name": PRIOR_ROW})
@@ -84,20 +86,22 @@ def score_prior(
         seeds={"simulation": seed, "resampling": seed},
         options={},
     )
-    if not force and kept_row(place, system, inputs) is not None:
-        return
+    kept = None if force else kept_row(place, system, inputs)
+    if kept is not None:
+        return kept[1].row_sha256
 
     def told(task: str, done: float, total: float) -> None:
-        progress(f"{task}: prior alone", done, total)
+        # What follows a bracket does not tell one task from another.
+        progress(f"prior alone: {task}", done, total)
 
-    try:
+    def scored(*, again: bool) -> tuple[Scored, dict[str, float]]:
         outcome = simulate(
             alone,
             system_input(system, home, bundle),
             protocol,
             seed=seed,
             out=place / "trajectories.zarr",
-            force=force,
+            force=again,
             model_hash=identity,
             progress=told,
         )
@@ -111,14 +115,18 @@ def score_prior(
             workers=workers,
             progress=told,
         )
-        spent = {"simulate": outcome.wall_time}
-    except UsageError:
-        raise
+        return row, {"simulate": outcome.wall_time}
+
+    try:
+        try:
+            row, spent = scored(again=force)
+        except (UsageError, IntegrityError):
+            row, spent = scored(again=True)
     except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
         text = str(error) if isinstance(error, CgbenchError) else f"{type(error).__name__}: {error}"
         row = failed(PRIOR_ROW, system, printed(text), seed=seed, converged=bundle.converged)
         spent = {}
-    write_row(
+    return write_row(
         place,
         row,
         inputs,
@@ -127,7 +135,7 @@ def score_prior(
         split=split,
         timings=spent,
         cost=None,
-    )
+    ).row_sha256
 
 
 def _force_errors(

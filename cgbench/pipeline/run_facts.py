@@ -7,7 +7,7 @@ from cgbench import registry
 from cgbench.pipeline.verdict import metric_spec
 from cgbench.report import Absent, Table
 from cgbench.results import Result, SystemResult
-from cgbench.results.comparison import ComparedDifference, RunComparison
+from cgbench.results.comparison import ComparedDifference, ComparisonTally, RunComparison
 from cgbench.results.mutants import MutantsOutcome, VariantOutcome
 
 
@@ -113,17 +113,22 @@ def timing_table(results: Sequence[Result]) -> Table | None:
     return Table("Where the time went", ["stage", *names], rows)
 
 
-def _compared(item: ComparedDifference) -> list[str | float | None]:
+def _compared(
+    item: ComparedDifference, *, several: bool, systems: bool
+) -> list[str | float | None]:
     spec = metric_spec(item.metric)
     name = item.metric if spec is None else spec.name
-    where = item.system or f"mean over {item.n_systems} systems"
+    if spec is not None and spec.unit != "1":
+        name += f" ({spec.unit})"
+    where = [item.system or f"mean over {item.n_systems} systems"] if systems else []
+    sides = [item.a, item.b] if several else [item.value_a, item.value_b]
     ends = "–" if item.lo is None or item.hi is None else f"{item.lo:.3g} … {item.hi:.3g}"
     verdict = "not significant"
     if item.significant is None:
         verdict = "no interval"
     elif item.significant:
         verdict = f"{item.better} is better" if item.better else "significant"
-    return [name, where, item.a, item.b, item.diff, ends, item.kind, verdict]
+    return [name, *where, *sides, item.diff, ends, item.kind, verdict]
 
 
 def mutant_tables(outcomes: Sequence[MutantsOutcome]) -> list[Table]:
@@ -197,21 +202,42 @@ def _counted(item: VariantOutcome) -> str:
 
 
 def comparison_table(found: RunComparison) -> Table:
-    """Return the differences of runs, those over several systems first."""
+    """Return the differences of runs, those over several systems first.
+
+    Metrics that are there for comparison with numbers published elsewhere are left out.
+    """
     order = {metric: place for place, metric in enumerate(_ranked_first())}
     chosen = sorted(
-        (*found.summary, *found.differences),
+        (
+            item
+            for item in (*found.summary, *found.differences)
+            if (spec := metric_spec(item.metric)) is None or not spec.optional
+        ),
         key=lambda item: (item.system is not None, order.get(item.metric, len(order))),
     )
+    several = len(found.runs) > 2
+    systems = len({item.system for item in chosen}) > 1
+    names = ["first", "second"] if several else [run.name for run in found.runs]
+    where = ["system"] if systems else []
     return Table(
         "Differences of the runs, first minus second, with 95 % intervals",
-        ["metric", "system", "first", "second", "difference", "95 % interval", "how", "reading"],
-        [_compared(item) for item in chosen],
-        [
+        ["metric", *where, *names, "difference", "95 % interval", "how", "reading"],
+        [_compared(item, several=several, systems=systems) for item in chosen],
+        lead=" ".join(map(_tally, found.tallies)),
+        notes=[
             "Paired differences are of the same starts and resamples; unpaired ones of independent "
             "resamples; “intervals” know the intervals of the two values only.",
             *found.notes,
         ],
+    )
+
+
+def _tally(item: ComparisonTally) -> str:
+    """Return in a sentence which of two runs is better how often."""
+    total = item.a_better + item.b_better + item.undecided
+    return (
+        f"Of {total} ranked differences, significantly in favour of {item.a}: {item.a_better}; "
+        f"of {item.b}: {item.b_better}; undecided: {item.undecided}."
     )
 
 
@@ -272,6 +298,8 @@ def commands(results: Sequence[Result]) -> list[str]:
             parts += ["--system", item.system]
         if result.protocol is not None:
             parts += ["--protocol", result.protocol.id]
+        if any(item.paper is not None for item in result.systems):
+            parts.append("--paper")
         seed = result.seeds.get("simulation", result.seeds.get("resampling"))
         if seed is not None:
             parts += ["--seed", str(seed)]

@@ -20,7 +20,7 @@ from cgbench.pipeline.check import systems_of
 from cgbench.pipeline.programs import find_potential, load_potential
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
-from cgbench.simulation import SimulationOutcome, SystemInput, export_xtc
+from cgbench.simulation import EngineChoice, SimulationOutcome, SystemInput, export_xtc
 from cgbench.simulation import simulate as run
 from cgbench.store import find_reference, read_trajectories
 
@@ -56,6 +56,7 @@ def simulate_model(
     seed: int = 1,
     threads: int | None = None,
     xtc: bool = False,
+    engine: EngineChoice = "auto",
     trust: bool = False,
     force: bool = False,
     home: Path | None = None,
@@ -85,6 +86,7 @@ def simulate_model(
             out=target,
             force=force,
             model_hash=model_hash(path),
+            engine=engine,
             progress=progress,
         )
         if xtc:

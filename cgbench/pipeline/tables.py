@@ -2,9 +2,11 @@
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from cgbench import registry
 from cgbench.models.conformance import ConformanceReport
+from cgbench.pipeline.comparable import known_metric
 from cgbench.pipeline.demo import DemoOutcome
 from cgbench.report import Cell, cell_text, number
 from cgbench.results import MetricValue, Result
@@ -76,26 +78,68 @@ def paired_table(outcome: DemoOutcome) -> Table:
 
 
 def result_table(result: Result) -> Table:
-    """Return all metrics of a result, one line each."""
-    table = Table(title=result.model.name, title_justify="left")
-    for name in ("system", "metric"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("value [95 % interval]", justify="right")
-    table.add_column("unit")
-    table.add_column("note")
+    """Return the metrics of a result, one line each, and how they are to be read below them.
+
+    Metrics that are there only for comparison with numbers published elsewhere are left out, and
+    the table says so.
+    """
+    alone = result.systems[0].system if len(result.systems) == 1 else None
+    table = Table(
+        title=result.model.name if alone is None else f"{result.model.name} on {alone}",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        # Room for what is said below it.
+        min_width=78,
+    )
+    # Where it is tight a long name of another package's metric is folded, and never a number.
+    table.add_column("metric", overflow="fold")
+    table.add_column("value [95 % interval]", justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("note", justify="right", no_wrap=True)
+    notes: dict[str, int] = {}
+    left_out: dict[str, None] = {}
+
+    def noted(text: str | None) -> str:
+        return "" if not text else str(notes.setdefault(text, len(notes) + 1))
+
     for item in result.systems:
-        if item.status != "ok":
-            table.add_row(item.system, item.status, "", "", item.reason or "")
+        if alone is None:
+            table.add_section()
+        if alone is None or item.status != "ok":
+            state = "" if item.status == "ok" else item.status
+            table.add_row(item.system, state, "", noted(item.reason))
         for metric, value in item.metrics.items():
-            spec = registry.metric(metric)
-            table.add_row(
-                item.system,
-                f"{metric} {_ARROWS[spec.direction]}",
-                _text(value),
-                spec.unit,
-                value.note or "",
-            )
+            spec = known_metric(metric)
+            if spec is not None and spec.optional:
+                left_out[metric] = None
+                continue
+            arrow, unit = ("", "") if spec is None else (_ARROWS[spec.direction], spec.unit)
+            if spec is not None and spec.direction == "target" and value.target is not None:
+                arrow += f" {number(value.target)}"
+            # What made a whole system fail stands beside its name.
+            note = None if item.status == "failed" and value.note == item.reason else value.note
+            table.add_row(f"{metric} {arrow}".rstrip(), _text(value), unit, noted(note))
+    lines = [f"{place}: {text}" for text, place in notes.items()]
+    lines += _convergence(result)
+    if left_out:
+        lines.append(f"not shown, only for comparison elsewhere: {', '.join(left_out)}")
+    table.caption = Text("\n".join(lines)) if lines else None
     return table
+
+
+def _convergence(result: Result) -> list[str]:
+    """Return what is too short or not converged, for the systems that are so."""
+    lines = []
+    for item in result.systems:
+        where = "" if len(result.systems) == 1 else f"{item.system}: "
+        if item.simulation_converged is False:
+            reason = item.simulation_converged_reason or "not converged"
+            lines.append(f"{where}simulation: {reason}")
+        if item.converged is False:
+            lines.append(f"{where}reference: not converged; populations are against this ensemble")
+    return lines
 
 
 def mutants_tables(outcome: MutantsOutcome) -> list[Table]:

@@ -18,11 +18,15 @@ REFERENCE_ROWS: Final = (
 #: The row of a model's prior; where models have different ones, their names follow in brackets.
 PRIOR_ROW: Final = "prior_only"
 #: How the metrics that do not lead are summed up.
-_AS_WELL: Final[dict[StatementKind, str]] = {
-    "right": "Within the noise floor as well",
-    "wrong": "Beyond the noise floor as well",
-    "open": "Cannot be told either",
+_SUMMED_UP: Final[dict[StatementKind, tuple[str, str]]] = {
+    "right": ("Within the noise floor", "Within the noise floor as well"),
+    "wrong": ("Beyond the noise floor", "Beyond the noise floor as well"),
+    "open": ("Cannot be told", "Cannot be told either"),
 }
+#: Names in a list of metrics at most; the others are counted.
+_MOST_NAMES: Final = 4
+#: Rows that are marked there; others are the ends of the scale.
+_MARKED: Final = ("start_frames", PRIOR_ROW, "md_replay")
 #: Metrics that are drawn between the noise floor and the ideal chain at most.
 _MOST_STANDINGS: Final = 12
 
@@ -35,6 +39,16 @@ def is_model(row: Scored) -> bool:
 def role(row: Scored) -> str:
     """Return a row's name without the model that it belongs to."""
     return row.name.partition(" (")[0]
+
+
+def is_sampler(row: Scored) -> bool:
+    """Return whether a row is of samples: they have no start frames and no prior of their own."""
+    return "novelty" in row.result.metrics
+
+
+def held_still(row: Scored, starts: Scored | None) -> list[str]:
+    """Return the metrics in which a simulation cannot be told from its start frames held still."""
+    return [] if starts is None or is_sampler(row) else moved(row, starts)
 
 
 def priors_of(model: str) -> tuple[str, str]:
@@ -82,7 +96,7 @@ class _Judged:
         found = f"{self.spec.name}: {_measured(self.value, self.spec.unit)}"
         beside = f"the noise floor {_measured(floor, self.spec.unit)}"
         if self.still:
-            return f"{found}, which its start frames held still score as well."
+            return f"{found}, against {beside}; its start frames held still score as well."
         if self.value.value is not None and floor.hi is not None and self.value.value <= floor.hi:
             text = f"{found}, within {beside}"
             if self.blind:
@@ -98,6 +112,13 @@ class _Judged:
             text += f"; {'no better than' if worse else 'an ideal chain has'} "
             text += f"{'an ideal chain, ' if worse else ''}{number(self.ideal)}"
         return f"{text}."
+
+    @property
+    def brief(self) -> str:
+        """The name, the value, and the end of the noise floor."""
+        unit = "" if self.spec.unit in ("", "1") else f" {self.spec.unit}"
+        ends = f"{number(self.value.value)} against {number(self.floor.hi)}{unit}"
+        return f"{self.spec.name} ({ends})"
 
 
 def _measured(value: MetricValue, unit: str) -> str:
@@ -116,7 +137,7 @@ def _judged(row: Scored, beside: Mapping[str, Scored]) -> list[_Judged]:
     )
     if floor is None:
         return []
-    still = set(moved(row, starts)) if starts is not None else set()
+    still = set(held_still(row, starts))
     found = []
     for metric, value in row.result.metrics.items():
         spec, noise = metric_spec(metric), floor.result.metrics.get(metric)
@@ -130,22 +151,40 @@ def _judged(row: Scored, beside: Mapping[str, Scored]) -> list[_Judged]:
     return sorted(found, key=lambda item: not item.spec.primary)
 
 
-def _targets(row: Scored, still: set[str]) -> list[Statement]:
-    """Say of values that have a target whether the reference's lies in their interval."""
+def _targets(row: Scored, still: set[str], floor: Scored | None) -> list[Statement]:
+    """Say of values that have a target whether the reference's lies in their interval.
+
+    Without an interval, as where no frame is folded, it stays open and the reason is said. Halves
+    of the reference that reach as far as the model leave it open as well.
+    """
     found: list[Statement] = []
     for metric, value in row.result.metrics.items():
         spec = metric_spec(metric)
         if spec is None or spec.direction != "target" or value.status != "ok":
             continue
-        if value.value is None or value.target is None or value.lo is None or value.hi is None:
+        if value.value is None or value.target is None:
             continue
         text = f"{spec.name}: {_measured(value, spec.unit)}; the reference has "
         text += f"{number(value.target)}."
+        if value.lo is None or value.hi is None:
+            why = f" {value.note[0].upper()}{value.note[1:]}." if value.note else ""
+            found.append(Statement("open", f"{text}{why}"))
+            continue
         if metric in still:
             found.append(Statement("open", f"{text} The start frames held still score the same."))
+        elif value.lo <= value.target <= value.hi:
+            found.append(Statement("right", text))
         else:
-            inside = value.lo <= value.target <= value.hi
-            found.append(Statement("right" if inside else "wrong", text))
+            noise = None if floor is None else floor.result.metrics.get(metric)
+            if noise is None or noise.lo is None or noise.hi is None:
+                found.append(Statement("wrong", text))
+                continue
+            ends = f"{number(noise.lo)} to {number(noise.hi)}"
+            if noise.lo <= value.hi and value.lo <= noise.hi:
+                text += f" The reference's own halves reach from {ends}: no more can be told."
+                found.append(Statement("open", text))
+            else:
+                found.append(Statement("wrong", f"{text} Its halves alone reach from {ends}."))
     return found
 
 
@@ -153,18 +192,28 @@ def _against_prior(row: Scored, differences: Sequence[PairedDifference]) -> Stat
     """Say in what a model differs from the prior alone, paired on the same starts."""
     own = [item for item in differences if item.a == row.name and item.b in priors_of(row.name)]
     named = [(item, spec) for item in own if (spec := metric_spec(item.metric)) is not None]
-    minimised = [(item, spec) for item, spec in named if spec.direction == "min"]
+    minimised = [(item, spec) for item, spec in named if spec.direction == "min" and spec.ranked]
     if not minimised:
         return None
-    better = [spec.name for item, spec in minimised if item.hi < 0]
-    worse = [spec.name for item, spec in minimised if item.lo > 0]
-    undecided = [spec.name for item, spec in minimised if not item.significant]
-    text = f"Against the prior alone: better in {', '.join(better) or 'nothing'}"
-    if worse:
-        text += f"; worse in {', '.join(worse)}"
-    if undecided:
-        text += f"; no significant difference in {', '.join(undecided)}"
-    return Statement("note", f"{text}.")
+    minimised.sort(key=lambda pair: not pair[1].primary)
+    told = [
+        f"{words} {len(names)} ({_listed(names)})"
+        for words, names in (
+            ("better in", [spec.name for item, spec in minimised if item.hi < 0]),
+            ("worse in", [spec.name for item, spec in minimised if item.lo > 0]),
+            ("no significant difference in",
+             [spec.name for item, spec in minimised if not item.significant]),
+        )
+        if names
+    ]  # fmt: skip
+    text = f"Against the prior alone, of {len(minimised)} distances"
+    return Statement("note", f"{text}: {'; '.join(told)}.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names with commas, all but the first few counted."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
 
 
 def verdict(
@@ -194,18 +243,15 @@ def verdict(
         )
     judged = _judged(row, beside)
     still = {item.spec.id for item in judged if item.still}
-    if (starts := beside.get("start_frames")) is not None:
-        still |= set(moved(row, starts))
-    statements = _targets(row, still)
-    for kind, told in _AS_WELL.items():
+    still |= set(held_still(row, beside.get("start_frames")))
+    statements = _targets(row, still, beside.get("md_split_half"))
+    for kind, (alone, as_well) in _SUMMED_UP.items():
         own = [item for item in judged if item.kind == kind]
-        statements += [Statement(kind, item.sentence) for item in own if item.spec.primary]
-        others = [
-            f"{item.spec.name} ({number(item.value.value)})"
-            for item in own
-            if not item.spec.primary
-        ]
+        leading = [Statement(kind, item.sentence) for item in own if item.spec.primary]
+        others = [item.brief for item in own if not item.spec.primary]
+        statements += leading
         if others:
+            told = as_well if leading else alone
             statements.append(Statement(kind, f"{told}: {', '.join(others)}."))
     statements.sort(key=lambda item: get_args(StatementKind).index(item.kind))
     if row.result.gates.get("handedness") == "failed":
@@ -260,9 +306,9 @@ def standings(rows: Sequence[Scored]) -> list[Standing]:
             continue
         marks: dict[str, float] = {
             name: value.value
-            for name in ("start_frames", PRIOR_ROW)
-            if name in beside
-            and (value := beside[name].result.metrics.get(metric)) is not None
+            for name, row in beside.items()
+            if role(row) in _MARKED
+            and (value := row.result.metrics.get(metric)) is not None
             and value.value is not None
         }
         values = {row.name: row.result.metrics.get(metric) for row in models}

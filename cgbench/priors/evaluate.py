@@ -92,7 +92,7 @@ class Prior(nn.Module):
             ValidationError: The shape is not that of this chain.
         """
         self._check(pos)
-        tables = self._tables(pos)
+        tables = self.tables(pos.dtype, pos.device)
         blocks = [self._block_energies(block, tables) for block in self._blocks(pos)]
         return {
             name: torch.cat(parts)
@@ -119,7 +119,7 @@ class Prior(nn.Module):
             (gradient,) = torch.autograd.grad(energy.sum(), pos, create_graph=True)
             return energy, -gradient
         self._check(pos)
-        tables = self._tables(pos)
+        tables = self.tables(pos.dtype, pos.device)
         with torch.no_grad():
             blocks = [self._block_forces(block, tables) for block in self._blocks(pos)]
         if len(blocks) == 1:
@@ -144,12 +144,13 @@ class Prior(nn.Module):
     def _blocks(self, pos: Tensor) -> tuple[Tensor, ...]:
         return torch.split(pos, max(1, _BLOCK_ELEMENTS // max(1, self.n_beads**2)))
 
-    def _tables(self, pos: Tensor) -> terms.Tables:
-        key = (pos.dtype, pos.device)
+    def tables(self, dtype: torch.dtype, device: torch.device) -> terms.Tables:
+        """Return the parameters of the chain, rounded to a precision; made once for each."""
+        key = (dtype, device)
         if key not in self._cache:
 
             def tensor(values: NDArray[np.float64]) -> Tensor:
-                return torch.as_tensor(values, dtype=pos.dtype, device=pos.device)
+                return torch.as_tensor(values, dtype=dtype, device=device)
 
             self._cache[key] = terms.Tables(
                 bond_k=tensor(self._bond_k),

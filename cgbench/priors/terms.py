@@ -15,10 +15,10 @@ from torch import Tensor
 CLASH_DISTANCE: Final = 0.1
 
 #: Least squared norm, Å⁴, of the product of two bond vectors: a sine of 7e-5 at 3.8 Å bonds.
-_LEAST_SQUARED_NORMAL: Final = 1e-6
+LEAST_SQUARED_NORMAL: Final = 1e-6
 
 #: Least length in Å that anything is divided by.
-_LEAST_LENGTH: Final = 1e-6
+LEAST_LENGTH: Final = 1e-6
 
 
 class Tables(NamedTuple):
@@ -73,7 +73,7 @@ def by_component(positions: Tensor) -> Tensor:
 def bonds(components: Tensor, tables: Tables) -> Bonds:
     """Return bond vectors, lengths and the energy ``Σ k (r − r0)²``."""
     vectors = components[..., 1:] - components[..., :-1]
-    lengths = vectors.square().sum(0).clamp_min(_LEAST_LENGTH**2).sqrt()
+    lengths = vectors.square().sum(0).clamp_min(LEAST_LENGTH**2).sqrt()
     return Bonds(vectors, lengths, (lengths - tables.bond_r0).square() @ tables.bond_k)
 
 
@@ -84,7 +84,7 @@ def dihedrals(chain: Bonds, tables: Tables) -> Dihedrals:
     """
     vectors = chain.vectors
     normals = torch.linalg.cross(vectors[..., :-1], vectors[..., 1:], dim=0)
-    squared = normals.square().sum(0).clamp_min(_LEAST_SQUARED_NORMAL)
+    squared = normals.square().sum(0).clamp_min(LEAST_SQUARED_NORMAL)
     inverse = (squared[:, :-1] * squared[:, 1:]).rsqrt()
     cosine = (normals[..., :-1] * normals[..., 1:]).sum(0) * inverse
     # IUPAC sign: positive when the last bond turns clockwise, seen along the middle one.

@@ -87,8 +87,16 @@ def metric(id: str) -> MetricSpec:  # noqa: A002
     """Return a metric by its id.
 
     Raises:
-        UsageError: There is no such metric; the message names the closest ids.
+        UsageError: There is no such metric; the message names the closest ids, or the package that
+            would bring it.
     """
+    package, colon, _ = id.partition(":")
+    if colon and id not in _added_metrics:
+        raise UsageError(
+            f"unknown metric {id}",
+            expected="a metric of this suite, or of a package that is installed",
+            fix=f"install the package {package} in this environment",
+        )
     return choose(_metrics() | _added_metrics, id, "metric")
 
 

@@ -31,6 +31,7 @@ class Row:
     name: str
     kind: Literal["model", "reference row"]
     cells: Mapping[str, Cell]
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,12 +221,14 @@ class Table:
         head: Names of the columns.
         rows: As many cells each; None is shown as a dash.
         notes: What to know to read it.
+        lead: What it says in a sentence, shown above it.
     """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str | float | None]]
     notes: Sequence[str] = ()
+    lead: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,12 @@ COLOURS: Final = (
 )  # fmt: skip
 #: Dash patterns of the same rows, so that lines differ in more than colour.
 DASHES: Final = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1.5, 1)), (0, (8, 2, 1, 2)), "-.")
+#: Dash patterns of reference rows.
+_DASHES_BESIDE: Final = {
+    "prior_only": (0, (5, 1.2, 1, 1.2)),
+    "ideal_chain": (0, (1, 1.3)),
+    "md_replay": (0, (3, 2)),
+}
 #: Width of every figure in inches: one column of a phone, half the page of a desk.
 WIDTH: Final = 5.4
 #: Drawn in this colour while matplotlib works, and in the page's text colour afterwards.
@@ -96,9 +102,20 @@ def shortened(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def colour_of(names: Sequence[str]) -> Mapping[str, tuple[str, Any]]:
-    """Return colour and dashes of each row, the same wherever it is drawn."""
-    return {
+def colour_of(names: Sequence[str], beside: Sequence[str] = ()) -> Mapping[str, tuple[str, Any]]:
+    """Return colour and dashes of each row, the same wherever it is drawn.
+
+    Args:
+        names: Models: each has a colour of its own.
+        beside: Reference rows. One that belongs to a model, ``role (model)``, has its colour, and
+            the others the soft colour of the page, so that colour always means a model.
+    """
+    found: dict[str, tuple[str, Any]] = {
         name: (COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)])
         for index, name in enumerate(names)
     }
+    for name in beside:
+        role, _, model = name.removesuffix(")").partition(" (")
+        colour = found[model][0] if model in found else SOFT
+        found[name] = (colour, _DASHES_BESIDE.get(role, "-."))
+    return found

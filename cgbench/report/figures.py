@@ -70,8 +70,9 @@ def profiles(panels: Sequence[Panel], colours: Colours, cutoff: float, key: str)
     """Draw free energies along the slow coordinates with their intervals."""
     with style() as plt:
         figure, axes = plt.subplots(
-            1, len(panels), figsize=(WIDTH, 2.9), sharey=True, squeeze=False, layout="constrained"
-        )
+            len(panels), 1, figsize=(WIDTH, 2.55 * len(panels) + 0.4), squeeze=False,
+            layout="constrained",
+        )  # fmt: skip
         handles: dict[str, Any] = {}
         top = 1.5 * cutoff
         for axis, panel in zip(axes.flat, panels, strict=True):
@@ -94,7 +95,7 @@ def profiles(panels: Sequence[Panel], colours: Colours, cutoff: float, key: str)
                 axis.set_xlim(ends.min() - margin, ends.max() + margin)
             axis.set_ylim(0.0, top)
             axis.set_xlabel(panel.title)
-        axes[0, 0].set_ylabel("free energy (kcal/mol)")
+            axis.set_ylabel("free energy (kcal/mol)")
         _legend(figure, handles)
         return svg(figure, key)
 
@@ -163,10 +164,11 @@ def standing(standings: Sequence[Standing], colours: Colours, key: str) -> str:
                 linewidth=0,
             )[0]
             for name, value in item.marks.items():
-                marker = {"start_frames": "D", "prior_only": "s"}.get(name, "x")
+                marker = {"start_frames": "D", "prior_only": "s"}.get(name.partition(" (")[0], "x")
                 handles[name] = axis.plot(
                     [min(value / scale, most)], [line], marker=marker, markersize=4.5,
-                    markerfacecolor="none", markeredgecolor=SOFT, linewidth=0,
+                    markerfacecolor="none", markeredgecolor=colours.get(name, (SOFT, "-"))[0],
+                    linewidth=0,
                 )[0]  # fmt: skip
             spread = np.linspace(0.16, -0.16, len(item.models)) if len(item.models) > 1 else [0.0]
             for shift, (name, (value, lo, hi)) in zip(spread, item.models.items(), strict=True):

@@ -25,19 +25,30 @@ class Figure:
 
 @dataclass(frozen=True)
 class FigureGroup:
-    """Figures under one heading."""
+    """Figures under one heading.
+
+    Attributes:
+        title: The heading.
+        figures: The figures.
+        text: Words before them.
+        folded: Whether a reader opens them.
+        first: Whether they stand before the table of metrics.
+        packed: Whether they are of unequal height, and fill two columns one after the other.
+    """
 
     title: str
     figures: Sequence[Figure]
     text: str = ""
     folded: bool = False
+    first: bool = False
+    packed: bool = False
 
 
 def figure_groups(section: SystemSection, place: int) -> Iterator[FigureGroup]:
     """Draw the figures of one system."""
     models = [row.name for row in section.rows if row.kind == "model"]
     others = [row.name for row in section.rows if row.kind != "model"]
-    colours = colour_of([*models, *others])
+    colours = colour_of(models, others)
     name = f"f{place}"
     of = f"of {section.system}"
     first = [
@@ -45,7 +56,7 @@ def figure_groups(section: SystemSection, place: int) -> Iterator[FigureGroup]:
         *_profiles(section, colours, f"{name}-profiles"),
     ]
     if first:
-        yield FigureGroup("At a glance", first)
+        yield FigureGroup("At a glance", first, first=True)
     yield from _surfaces(section, name)
     drawn = [
         (panels, title, key)
@@ -75,23 +86,20 @@ def figure_groups(section: SystemSection, place: int) -> Iterator[FigureGroup]:
         )
         for index, (model, maps) in enumerate(section.dihedrals.items())
     ]
-    if figures:
-        yield FigureGroup("Distributions", figures)
-    if section.contacts:
-        yield FigureGroup(
-            "Contacts",
-            [
-                Figure(
-                    f"{name}-contact{index}",
-                    f"Contacts, {model}",
-                    f"Contact maps {of}: how often each pair of residues is in contact in the "
-                    f"reference and in {model}",
-                    "Share of the frames in which two Cα are in contact.",
-                    contact_maps(model, maps, f"{name}-contact{index}"),
-                )
-                for index, (model, maps) in enumerate(section.contacts.items())
-            ],
+    figures += [
+        Figure(
+            f"{name}-contact{index}",
+            f"Contacts, {model}",
+            f"Contact maps {of}: how often each pair of residues is in contact in the "
+            f"reference and in {model}",
+            "Share of the frames in which two Cα are in contact, the reference above the diagonal "
+            "and the model below it.",
+            contact_maps(model, maps, f"{name}-contact{index}"),
         )
+        for index, (model, maps) in enumerate(section.contacts.items())
+    ]
+    if figures:
+        yield FigureGroup("Distributions and contacts", figures, packed=True)
     if section.traces:
         yield FigureGroup(
             "Trajectories",
@@ -125,7 +133,7 @@ def _standing(section: SystemSection, colours: Colours, key: str) -> Iterator[Fi
             "reference against each other, at the model's number of frames. A model inside the bar "
             "cannot be told from the reference by this much data; one at the vertical tick is as "
             "far off as a freely jointed chain. Where the tick is inside the bar, nothing can be "
-            "told.",
+            "told. Marks at the right edge lie beyond it.",
             standing(section.standings, colours, key),
         )
 
@@ -158,9 +166,9 @@ def _surfaces(section: SystemSection, name: str) -> Iterator[FigureGroup]:
         f"Free-energy surface {of} over the reference's two slowest components, and the difference "
         "between a half of the reference and all of it",
         f"The line is where the reference reaches {number(cutoff)} kcal/mol, the star is the "
-        "native conformer. Right, what chance alone does: a half of the trajectories less all.",
+        "native conformer. Right, what chance alone does: half of the trajectories minus all.",
         surface_pair(
-            ("reference", "a half less the reference"),
+            ("reference", "half − reference"),
             reference.energy, compared.energy, reference.energy, edges, cutoff, native, key,
         ),
     )  # fmt: skip
@@ -174,7 +182,7 @@ def _surfaces(section: SystemSection, name: str) -> Iterator[FigureGroup]:
                 "Left the surface, right its difference from the reference; the line and the star "
                 "are the reference's.",
                 surface_pair(
-                    (item.name, "less the reference"),
+                    (item.name, "difference from reference"),
                     item.energy, item.energy, reference.energy, edges, cutoff, native,
                     f"{key}{index}",
                 ),
@@ -183,12 +191,13 @@ def _surfaces(section: SystemSection, name: str) -> Iterator[FigureGroup]:
         for index, item in enumerate(section.surfaces)
         if item is not reference and item is not half
     ]  # fmt: skip
-    yield FigureGroup(
-        "Free-energy surfaces", [first, *(figure for is_model, figure in pairs if is_model)]
-    )
+    models = [figure for is_model, figure in pairs if is_model]
+    yield FigureGroup("Free-energy surfaces", [first, *models], first=True)
     beside = [figure for is_model, figure in pairs if not is_model]
     if beside:
-        yield FigureGroup("Free-energy surfaces of the reference rows", beside, folded=True)
+        yield FigureGroup(
+            "Free-energy surfaces of the reference rows", beside, folded=True, first=True
+        )
 
 
 def paper_figures(section: SystemSection, place: int) -> Iterator[list[Figure]]:

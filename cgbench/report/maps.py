@@ -90,9 +90,8 @@ def surface_pair(
         left.set_ylabel("TIC 2")
         left.set_title(shortened(titles[0]))
         right.set_title(shortened(titles[1]))
-        figure.colorbar(image, ax=left, shrink=0.9)
-        bar = figure.colorbar(apart, ax=right, shrink=0.9)
-        bar.set_label("kcal/mol")
+        for axis, drawn in ((left, image), (right, apart)):
+            figure.colorbar(drawn, ax=axis, shrink=0.9).set_label("kcal/mol", fontsize=8)
         return svg(figure, key)
 
 
@@ -124,7 +123,7 @@ def contact_maps(name: str, maps: PairMaps, key: str) -> str:
             axis.set_xlabel("residue")
         left.set_ylabel("residue")
         left.set_title("reference ◥   model ◣")
-        right.set_title("model less reference")
+        right.set_title("model − reference")
         figure.colorbar(image, ax=left, shrink=0.8)
         figure.colorbar(apart, ax=right, shrink=0.8, label="share of frames")
         return svg(figure, key)

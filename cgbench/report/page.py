@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from cgbench.config import write_atomic
-from cgbench.report.content import ReportContent, Structures
+from cgbench.report.content import ReportContent, Row, Structures
 from cgbench.report.drawing import colour_of
 from cgbench.report.groups import figure_groups, paper_figures
 from cgbench.report.text import number
@@ -27,6 +27,7 @@ _GROUPS: Final = {
     "gate": "Gates",
     "stability": "Stability",
     "forces": "Forces",
+    "optional": "As other benchmarks",
 }
 #: Coordinates in the page are whole hundredths of an ångström.
 _STRUCTURE_SCALE: Final = 100.0
@@ -71,6 +72,10 @@ def _breakable(name: str) -> Markup:
     return Markup(text)  # noqa: S704 - escaped above
 
 
+def _any_void(rows: Sequence[Row]) -> bool:
+    return any(cell.status == "void" for row in rows for cell in row.cells.values())
+
+
 def _embedded(data: Any) -> str:
     """Return JSON that cannot end the element it stands in."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
@@ -94,6 +99,7 @@ def render(content: ReportContent, viewer: Viewer | None = None) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = number
+    environment.filters["any_void"] = _any_void
     environment.filters["breakable"] = _breakable
     sections = [
         (

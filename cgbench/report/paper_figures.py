@@ -26,6 +26,8 @@ _REFERENCE_CONTOUR: Final = "#D62728"
 _MAP: Final = "viridis"
 #: Where labels of points lie, in turn, so that those of close points do not meet.
 _LABEL_PLACES: Final = ((8, 7, "left"), (8, -14, "left"), (-8, 7, "right"), (-8, -14, "right"))
+#: How far along an arrow its label is.
+_LABEL_SHARE: Final = 0.38
 _OWN_TIME: Final = "the model's own time"
 
 
@@ -340,9 +342,10 @@ def _network(axis: Any, table: PaperTable, found: PaperPathways) -> None:
                 "connectionstyle": "arc3,rad=0.12",
             },
         )  # fmt: skip
-        middle = 0.5 * (place[begin] + place[end])
+        # Not half way, where arrows cross.
+        beside = place[begin] + _LABEL_SHARE * (place[end] - place[begin])
         axis.text(
-            *middle, f"{share[begin, end]:.0f} %", ha="center", va="center", fontsize=8,
+            *beside, f"{share[begin, end]:.0f} %", ha="center", va="center", fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
     for row in table.macrostates:

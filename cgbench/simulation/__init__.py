@@ -2,6 +2,7 @@
 
 from cgbench.simulation.checkpoint import SimulationOutcome
 from cgbench.simulation.engine import simulate
+from cgbench.simulation.engines import Engine, EngineChoice, choose_engine
 from cgbench.simulation.export import export_xtc
 from cgbench.simulation.potentials import ChainPotential, adapt
 from cgbench.simulation.stability import largest_stable_step
@@ -9,9 +10,12 @@ from cgbench.simulation.system import SystemInput
 
 __all__ = [
     "ChainPotential",
+    "Engine",
+    "EngineChoice",
     "SimulationOutcome",
     "SystemInput",
     "adapt",
+    "choose_engine",
     "export_xtc",
     "largest_stable_step",
     "simulate",

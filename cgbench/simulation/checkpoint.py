@@ -31,6 +31,8 @@ class SimulationOutcome(Frozen):
         steps_per_second: Steps of the whole batch a second.
         ns_per_day: Simulated time of each replica in ns a day; all replicas run at once, so
             together they make this many times their number.
+        engine: Code that computed the forces; None in records of versions that had one only.
+        engine_reason: Why that one.
     """
 
     system: str
@@ -42,6 +44,8 @@ class SimulationOutcome(Frozen):
     wall_time: float
     steps_per_second: float
     ns_per_day: float
+    engine: str | None = None
+    engine_reason: str | None = None
 
 
 class RunRecord(Frozen):

@@ -11,6 +11,7 @@ from cgbench.errors import UsageError, ValidationError
 from cgbench.models import Potential
 from cgbench.progress import Progress, silent
 from cgbench.simulation.checkpoint import RunRecord, SimulationOutcome
+from cgbench.simulation.engines import EngineChoice, choose_engine
 from cgbench.simulation.potentials import ChainPotential, parameters_hash
 from cgbench.simulation.run import Plan, Run
 from cgbench.simulation.system import SystemInput
@@ -30,6 +31,7 @@ def simulate(
     dtype: torch.dtype = torch.float32,
     replicas: Sequence[int] | None = None,
     model_hash: str | None = None,
+    engine: EngineChoice = "auto",
     checkpoint_interval: float = CHECKPOINT_INTERVAL,
     progress: Progress = silent,
 ) -> SimulationOutcome:
@@ -60,12 +62,14 @@ def simulate(
         replicas: Global indices of the replicas to run, for spreading a run over devices; all by
             default. Replica r starts from start frame r modulo their number.
         model_hash: Identity of the model; computed from a torch module's parameters by default.
+        engine: Code that computes the forces; ``auto`` picks the fastest that fits, and the outcome
+            says which and why.
         checkpoint_interval: Seconds between checkpoints.
         progress: Called with steps done; the task's text ends with the speed.
 
     Raises:
         UsageError: ``out`` holds this system from another model, seed or protocol, or the model's
-            identity is not known.
+            identity is not known, or the engine does not fit the potential.
         ValidationError: The potential's output has a wrong shape or precision, or replica indices
             are not distinct.
         IntegrityError: A checkpoint or record is damaged.
@@ -75,6 +79,7 @@ def simulate(
         raise ValidationError(
             f"{system.key}: replica indices must be distinct and at least one", found=list(chosen)
         )
+    chosen_engine = choose_engine(potential, system.bead_types, dtype, engine)
     plan = Plan(
         potential=potential,
         system=system,
@@ -84,6 +89,7 @@ def simulate(
         dtype=dtype,
         replicas=chosen,
         model_hash=model_hash or parameters_hash(potential),
+        engine=chosen_engine,
     )
     recorded = plan.record_path.is_file()
     if recorded and not force:

@@ -15,8 +15,9 @@ from cgbench.models import Potential
 from cgbench.progress import Progress
 from cgbench.simulation.checkpoint import Checkpoint, RunRecord, SimulationOutcome
 from cgbench.simulation.dynamics import ReplicaDynamics, intact
+from cgbench.simulation.engines import Engine
 from cgbench.simulation.langevin import LangevinSettings
-from cgbench.simulation.potentials import ChainPotential, device_of, force_field
+from cgbench.simulation.potentials import ChainPotential, device_of
 from cgbench.simulation.streams import ReplicaStreams
 from cgbench.simulation.system import SystemInput
 from cgbench.store import TrajectoryAttributes, TrajectoryWriter
@@ -40,6 +41,7 @@ class Plan:
     dtype: torch.dtype
     replicas: tuple[int, ...]
     model_hash: str
+    engine: Engine
 
     @cached_property
     def inputs(self) -> dict[str, str | int | list[int]]:
@@ -51,6 +53,7 @@ class Plan:
             "seed": self.seed,
             "dtype": str(self.dtype),
             "replicas": list(self.replicas),
+            "engine": self.engine.name,
         }
 
     @cached_property
@@ -109,7 +112,7 @@ class Run:
         streams = ReplicaStreams(
             plan.seed, plan.replicas, system.n_beads, dtype=plan.dtype, device=device
         )
-        evaluate = force_field(plan.potential, system.bead_types.to(device))
+        evaluate = plan.engine.evaluate
         if resume and plan.checkpoint_path.is_file():
             checkpoint = Checkpoint.read(plan.checkpoint_path, plan.fingerprint)
             self._dynamics = ReplicaDynamics(
@@ -313,4 +316,6 @@ class Run:
             wall_time=wall_time,
             steps_per_second=speed,
             ns_per_day=nanoseconds_per_day(speed, plan.protocol.timestep),
+            engine=plan.engine.name,
+            engine_reason=plan.engine.reason,
         )

@@ -10,8 +10,9 @@ from cgbench.errors import UsageError
 from cgbench.models import Potential
 from cgbench.progress import Progress, silent
 from cgbench.simulation.dynamics import ReplicaDynamics, intact
+from cgbench.simulation.engines import choose_engine
 from cgbench.simulation.langevin import LangevinSettings
-from cgbench.simulation.potentials import ChainPotential, device_of, force_field
+from cgbench.simulation.potentials import ChainPotential, device_of
 from cgbench.simulation.streams import ReplicaStreams
 from cgbench.simulation.system import SystemInput
 
@@ -57,7 +58,7 @@ def largest_stable_step(
             found=list(timesteps),
         )
     device = device_of(potential)
-    evaluate = force_field(potential, system.bead_types.to(device))
+    evaluate = choose_engine(potential, system.bead_types, dtype).evaluate
     replicas = range(n_replicas)
     starts = system.starts.to(device=device, dtype=dtype)
     starts = starts[torch.arange(n_replicas, device=device) % len(starts)]

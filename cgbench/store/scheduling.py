@@ -1,4 +1,4 @@
-"""Who writes the units of a store: threads, processes, or a cluster of dask workers.
+"""Who works on the units of a store: threads, processes, or a cluster of dask workers.
 
 Whoever it is, units that are finished come back one by one, and only so many are under way at a
 time: memory is bounded by them, and an interruption loses no more than them.
@@ -41,7 +41,13 @@ CONNECT_TIMEOUT: Final = "30s"
 
 
 def run_units(
-    task: Task[Result], units: Sequence[int], scheduler: Scheduler = "threads", workers: int = 1
+    task: Task[Result],
+    units: Sequence[int],
+    scheduler: Scheduler = "threads",
+    workers: int = 1,
+    *,
+    unit_name: str = "shard",
+    kept: bool = True,
 ) -> Iterator[Result]:
     """Run a task for each unit and yield the results as they come, in any order.
 
@@ -53,6 +59,8 @@ def run_units(
         scheduler: ``threads``, ``processes``, ``tcp://host:port`` (also ``tls://``, ``ucx://``
             and ``inproc://``) or a ``distributed.Client``.
         workers: Units under way at a time; on a cluster at least this many.
+        unit_name: What errors call a unit.
+        kept: Whether results outlive an error, which then says so.
 
     Raises:
         UsageError: The scheduler is unknown, cannot be reached or is gone, or workers died again
@@ -60,19 +68,27 @@ def run_units(
     """
     if workers < 1:
         raise UsageError("number of workers", expected="at least 1", found=workers)
+    kept_units = f"; finished {unit_name}s are kept" if kept else ""
     if not isinstance(scheduler, str):
-        yield from _on_cluster(task, units, scheduler, workers)
+        yield from _on_cluster(task, units, scheduler, workers, kept_units)
     elif scheduler == "threads":
-        yield from _in_pool(task, units, lambda: ThreadPoolExecutor(workers), workers)
+        yield from _in_pool(
+            task, units, lambda: ThreadPoolExecutor(workers), workers, unit_name, kept_units
+        )
     elif scheduler == "processes":
         # Forked children of a process with zarr's threads can deadlock.
         spawn = get_context("spawn")
         yield from _in_pool(
-            task, units, lambda: ProcessPoolExecutor(workers, mp_context=spawn), workers
+            task,
+            units,
+            lambda: ProcessPoolExecutor(workers, mp_context=spawn),
+            workers,
+            unit_name,
+            kept_units,
         )
     elif "://" in scheduler:
         with _connect(scheduler) as client:
-            yield from _on_cluster(task, units, client, workers)
+            yield from _on_cluster(task, units, client, workers, kept_units)
     else:
         raise UsageError(
             f"unknown scheduler {scheduler}", expected="threads, processes or tcp://host:port"
@@ -80,7 +96,12 @@ def run_units(
 
 
 def _in_pool(
-    task: Task[Result], units: Sequence[int], start: Callable[[], Executor], workers: int
+    task: Task[Result],
+    units: Sequence[int],
+    start: Callable[[], Executor],
+    workers: int,
+    unit_name: str,
+    kept_units: str,
 ) -> Iterator[Result]:
     waiting = deque(units)
     running: dict[Future[Result], int] = {}
@@ -114,7 +135,7 @@ def _in_pool(
                 pool.shutdown()
                 deaths.update(lost)
                 if failure is None:
-                    _check_deaths(deaths)
+                    _check_deaths(deaths, unit_name, kept_units)
                     waiting.extendleft(sorted(lost, reverse=True))
                     pool = start()
     finally:
@@ -123,12 +144,12 @@ def _in_pool(
         raise failure
 
 
-def _check_deaths(deaths: Counter[int]) -> None:
+def _check_deaths(deaths: Counter[int], unit_name: str, kept_units: str) -> None:
     unit, number = deaths.most_common(1)[0]
     if number >= _ATTEMPTS:
         raise UsageError(
-            f"worker processes died {number} times while shard {unit} was written",
-            fix="use fewer workers, or a machine with more memory; finished shards are kept",
+            f"worker processes died {number} times while {unit_name} {unit} was worked on",
+            fix=f"use fewer workers, or a machine with more memory{kept_units}",
         )
 
 
@@ -150,7 +171,7 @@ def _connect(address: str) -> "Client":
 
 
 def _on_cluster(
-    task: Task[Result], units: Sequence[int], client: "Client", workers: int
+    task: Task[Result], units: Sequence[int], client: "Client", workers: int, kept_units: str
 ) -> Iterator[Result]:
     from distributed import KilledWorker, as_completed
     from distributed.comm.core import CommClosedError
@@ -185,7 +206,7 @@ def _on_cluster(
             except KilledWorker as error:
                 failure = failure or UsageError(
                     f"workers of the cluster died again and again: {error}",
-                    fix="give workers more memory; finished shards are kept",
+                    fix=f"give workers more memory{kept_units}",
                 )
                 waiting.clear()
                 continue
@@ -193,7 +214,7 @@ def _on_cluster(
                 failure = failure or UsageError(
                     "the dask scheduler no longer answers",
                     found=str(error).partition("\n")[0],
-                    fix="start it again and repeat the command; finished shards are kept",
+                    fix=f"start it again and repeat the command{kept_units}",
                 )
                 waiting.clear()
                 continue

@@ -22,6 +22,9 @@ class Metric:
             metric is void when a gate is not passed.
         note: Says how to read the value where that is not plain, for instance that it was clipped;
             None where there is nothing to say.
+        unseen: Says which state the estimate rests on that no frame is in; None where there is no
+            such state. Resamples of the same frames do not see it either, so that they say nothing
+            of the error.
     """
 
     id: str
@@ -29,6 +32,7 @@ class Metric:
     statistics: tuple[Statistic, ...] = ()
     compared: bool = False
     note: Callable[[Comparison], str | None] | None = None
+    unseen: Callable[[Comparison], str | None] | None = None
 
     def __call__(self, comparison: Comparison) -> Float:
         """Return the metric, one value a column."""

@@ -108,9 +108,9 @@ def native_population(comparison: Comparison) -> Float:
 
 
 def _unpopulated(comparison: Comparison) -> str | None:
-    if np.any(comparison.model.means["folded"]):
+    if comparison.model.means["folded"][0] > 0:
         return None
-    return "no interval: no frame is in the native basin"
+    return "no frame is in the native basin"
 
 
 def _basin_populations(comparison: Comparison) -> tuple[Float, Float]:
@@ -144,13 +144,15 @@ def folding_free_energy(comparison: Comparison) -> Float:
 
 
 def _folding_note(comparison: Comparison) -> str | None:
-    folded, unfolded = (float(side[0]) for side in _basin_populations(comparison))
     limit = registry.constants().fes_cutoff + registry.constants().fes_clip
-    if (folded > 0) == (unfolded > 0):
-        clipped = folded > 0 and abs(float(folding_free_energy(comparison)[0])) >= limit
-        return f"clipped at {limit:g} kcal/mol" if clipped else None
-    empty = "folded" if unfolded > 0 else "unfolded"
-    return f"clipped at {limit:g} kcal/mol: no frame is {empty}"
+    clipped = abs(float(folding_free_energy(comparison)[0])) >= limit
+    return f"clipped at {limit:g} kcal/mol" if clipped else None
+
+
+def _empty_basin(comparison: Comparison) -> str | None:
+    folded, unfolded = (float(side[0]) for side in _basin_populations(comparison))
+    empty = [name for name, share in (("folded", folded), ("unfolded", unfolded)) if share <= 0]
+    return f"no frame is {' or '.join(empty)}" if empty else None
 
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -163,6 +165,6 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("kl_2d", kl_2d, compared=True),
     Metric("coverage", coverage, compared=True),
     Metric("precision", precision, compared=True),
-    Metric("native_population", native_population, compared=True, note=_unpopulated),
-    Metric("dG_fold", folding_free_energy, compared=True, note=_folding_note),
+    Metric("native_population", native_population, compared=True, unseen=_unpopulated),
+    Metric("dG_fold", folding_free_energy, compared=True, note=_folding_note, unseen=_empty_basin),
 )

@@ -159,7 +159,8 @@ def paper_study(
     progress(f"Markov state model of {ensemble.name}", 0, 1)
     model = fit_model(frames, constants, seed)
     progress(f"Markov state model of {ensemble.name}", 1, 1)
-    notes = [] if note is None else [note]
+    notes = _simulated_otherwise(ensemble, constants, ensemble.frame_interval)
+    notes += [] if note is None else [note]
     if not elements.described:
         notes.append("The registry knows no secondary structure of this system.")
     if isinstance(model, Degenerate):
@@ -221,6 +222,20 @@ def paper_study(
         **common,
     )
     return replace(study, analysis=analysis, fes=fes, trace=_trace(frames, transitions))
+
+
+def _simulated_otherwise(
+    ensemble: Ensemble, constants: PaperConstants, frame_interval: float
+) -> list[str]:
+    """Say where trajectories are not as many, or not as long, as those of the reference work."""
+    number, length = constants.count("replicas"), constants.number("length")
+    longest = int(ensemble.lengths.max(initial=0)) * frame_interval
+    if ensemble.n_trajectories == number and abs(longest - length) <= 0.01 * length:
+        return []
+    return [
+        f"Not simulated as in the reference work: {ensemble.n_trajectories} trajectories of up to "
+        f"{longest:g} ps, there {number} of {length:g} ps."
+    ]
 
 
 def _settings(constants: PaperConstants) -> tuple[PaperSetting, ...]:

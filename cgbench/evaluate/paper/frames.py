@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cgbench import registry
 from cgbench.evaluate import geometry
 from cgbench.evaluate.ensemble import Ensemble
+from cgbench.evaluate.frame_choice import gather_frames
 from cgbench.evaluate.reference_bundle import ReferenceBundle
 from cgbench.progress import Progress, silent
 
@@ -196,11 +197,6 @@ def gather(
         frames: The frames.
         chosen: (n_chosen,) which of them.
     """
-    n_beads = ensemble.trajectories[0].shape[1]
-    found = np.empty((len(chosen), n_beads, 3), dtype=np.float32)
+    starts = np.cumsum(ensemble.lengths) - ensemble.lengths
     owners = frames.given[frames.trajectory[chosen]]
-    for owner in np.unique(owners):
-        rows = np.flatnonzero(owners == owner)
-        # Ascending and contiguous ranges are what a stored trajectory reads well.
-        found[rows] = np.asarray(ensemble.trajectories[owner])[frames.place[chosen[rows]]]
-    return found
+    return gather_frames(ensemble.trajectories, starts[owners] + frames.place[chosen])

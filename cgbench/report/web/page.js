@@ -59,7 +59,7 @@
     bar.hidden = false;
     const heads = [...table.tHead.rows[0].cells];
     const show = group => {
-      const seen = heads.map((head, place) => place === 0 || group === "all"
+      const seen = heads.map((head, place) => place === 0 || (group === "all" && head.dataset.group !== "optional")
         || (group === "primary" ? head.dataset.primary !== undefined : head.dataset.group === group));
       for (const row of table.rows) seen.forEach((on, place) => { if (row.cells[place]) row.cells[place].hidden = !on; });
       for (const button of all("[data-group]", bar)) button.setAttribute("aria-pressed", String(button.dataset.group === group));
@@ -68,10 +68,14 @@
       button.addEventListener("click", () => { show(button.dataset.group); say(`${button.textContent.trim()} metrics are shown`); });
     if (bar.dataset.table) show(heads.some(head => head.dataset.primary !== undefined) ? "primary" : "all");
     for (const box of all("[data-rows]", bar))
-      box.addEventListener("change", () => {
-        const which = box.dataset.rows === "reference" ? "tr[data-reference]" : "tr.open";
-        for (const row of all(which, table)) row.hidden = !box.checked;
-      });
+      box.addEventListener("change", () => lines());
+    // A line is hidden as long as any of the boxes that it needs is not checked.
+    const which = { reference: "tr[data-reference]", open: "tr.open", optional: "tr[data-optional]" };
+    const lines = () => {
+      for (const row of table.tBodies[0].rows)
+        row.hidden = all("[data-rows]", bar).some(box => !box.checked && row.matches(which[box.dataset.rows]));
+    };
+    lines();
   }
 
   // Figures: the drawing as it is, with the colours of a light page.
@@ -153,7 +157,7 @@
       for (const chain of chains) {
         const model = this.view.addModel(pdb(chain.frame, this.data), "pdb");
         const look = this.data.backbone && !chain.thin
-          ? { cartoon: { color: chain.colour, arrows: true, thickness: 0.5 } }
+          ? { cartoon: { style: "oval", color: chain.colour, arrows: this.data.sequence.length > 20, thickness: 0.35, width: 1 } }
           : { cartoon: { style: "trace", color: chain.colour, thickness: chain.thin ? 0.2 : 0.45 } };
         model.setStyle({}, look);
         if (!chain.thin) model.setStyle({ resi: 1, atom: "CA" }, { sphere: { radius: 0.6, color: chain.colour } }, true);

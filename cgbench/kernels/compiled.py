@@ -1,0 +1,33 @@
+"""How loops are compiled, so that all of them keep the same promises.
+
+A compiled function releases the interpreter's lock, so that threads run it side by side, and
+never starts threads itself: nothing depends on how many there are. Sums may be reordered, which
+lets the compiler use vector instructions; that numbers may be infinite or not a number it has to
+respect. Machine code is kept on disk from one run to the next, where there is a place for it.
+
+Importing this module takes half a second: import it inside functions.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_RELAXED: Final = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function of numbers and arrays at its first call with these types."""
+    result: Function
+    try:
+        result = _decorator(cache=True)(function)
+    except RuntimeError:
+        # Neither the package's folder nor the user's can be written: compiled in every process.
+        result = _decorator(cache=False)(function)
+    return result
+
+
+def _decorator(*, cache: bool) -> Any:
+    return numba.njit(cache=cache, nogil=True, fastmath=_RELAXED, error_model="numpy")
