@@ -340,6 +340,7 @@ def test_a_model_that_covers_nothing_is_an_error(home, short, tmp_path, monkeypa
         (np.linalg.LinAlgError("singular"), "failed"),
         (RuntimeError("no memory"), "failed"),
         (IntegrityError("screening.zarr: damaged"), "missing"),
+        (UsageError("screening.zarr: holds another simulation"), "missing"),
     ],
 )
 def test_one_family_that_fails_does_not_hide_another(

@@ -105,7 +105,7 @@ class ChainKernel:
         network, prior, constants = self._network, self._prior, self._rational
         largest = max(part.stop - part.start for part in parts)
         work = None if network is None else workspace(network, largest)
-        scratch = np.empty((16, max(self.n_beads, 2)), self.dtype)
+        scratch = np.empty((20, self.n_beads), self.dtype)
 
         def evaluate(positions: NDArray[Any], result: ChainForces) -> None:
             for part in parts:

@@ -147,7 +147,7 @@ def prior_block(positions: Any, tables: Any, scratch: Any, energies: Any, forces
     Args:
         positions: (n_replicas, n_beads, 3) in Å.
         tables: :class:`PriorTables`.
-        scratch: (16, n_beads) of the same precision.
+        scratch: (20, n_beads) of the same precision.
         energies: (n_replicas,) float64 in kcal/mol; filled.
         forces: (n_replicas, n_beads, 3) in kcal/mol/Å; added to.
     """

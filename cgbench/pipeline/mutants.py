@@ -212,8 +212,8 @@ def _test_parent(
                 force=test.force,
                 progress=progress,
             )
-        except IntegrityError as error:
-            # A damaged file here is no fault of the model.
+        except (UsageError, IntegrityError) as error:
+            # A damaged file here, or one of another run, is no fault of the model.
             missing |= dict.fromkeys([parent, *(one.key for one in batch)], printed(error.message))
         except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
             told = printed(str(error))
