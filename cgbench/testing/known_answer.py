@@ -88,7 +88,7 @@ class KnownAnswerSettings(Frozen):
     """
 
     n_replicas: int = 64
-    length: float = 40.0
+    length: float = 80.0
     epochs: int = 30
     batch_size: int = 64
     n_resamples: int = 20
