@@ -1,6 +1,7 @@
 """Comparisons of runs: paired and unpaired differences, whom they favour, what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,21 @@ def test_a_void_score_favours_nobody(tmp_path):
     item = only(found, metric="rg_w1")
     assert item.better is None
     assert "void for b" in item.note
+
+
+def test_a_value_that_is_a_bound_has_a_difference_without_an_interval(tmp_path):
+    bound = row("b", dG_fold=5.0)
+    value = bound.result.metrics["dG_fold"].model_copy(update={"lo": None, "hi": None})
+    bound = replace(bound, result=bound.result.model_copy(update={"metrics": {"dG_fold": value}}))
+    found = only(
+        compare_runs(
+            [save(tmp_path / "a", [row("a", dG_fold=1.0)]), save(tmp_path / "b", [bound])]
+        ),
+        metric="dG_fold",
+    )
+    assert found.diff == pytest.approx(-4.0)
+    assert (found.lo, found.hi, found.significant, found.better) == (None,) * 4
+    assert "is a bound" in found.note
 
 
 def test_over_systems_the_mean_has_less_noise(tmp_path):

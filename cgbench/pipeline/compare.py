@@ -1,6 +1,7 @@
 """Two or more runs compared: differences with intervals, which are significant, and for whom."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -157,6 +158,12 @@ def _difference(
         )  # fmt: skip
     except ValidationError as error:
         return f"{system}: {error.what}"
+    unbounded = [run.name for run, value in ((a, first), (b, second)) if value.lo is None]
+    if unbounded and found.lo is not None:
+        # A value that is a bound, as a free energy of a state that was never seen: its resamples
+        # all sit at the bound, and what they would say is no interval.
+        reason = f"no interval: the value of {' and '.join(unbounded)} is a bound or has none"
+        found = replace(found, lo=None, hi=None, resamples=None, reason=reason)
     note = found.reason
     if void:
         note = f"void for {' and '.join(void)}: a gate was not passed" + (f"; {note}" * bool(note))

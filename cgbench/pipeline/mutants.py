@@ -135,7 +135,7 @@ def evaluate_mutants(
     tested = [one for one in outcomes if one.status != "missing"]
     if tested and all(one.status == "failed" for one in tested):
         raise ValidationError(
-            f"{identity.name}: covers none of the variants",
+            f"{identity.name}: no variant could be tested",
             found="; ".join(f"{one.key}: {one.reason}" for one in tested)[:2000],
         )
     return outcome
