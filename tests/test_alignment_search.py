@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cgbench.errors import ValidationError
 from cgbench.evaluate import alignment_search
 from cgbench.evaluate.alignment_search import search_scores, search_seeds, tm_scale
-from cgbench.evaluate.compiled import compiled
 from cgbench.evaluate.rotation import best_rotation
+from cgbench.kernels.compiled import compiled
 from cgbench.testing.strategies import chains, random_chains, rotations, translations
 
 Array = NDArray[Any]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgbench.evaluate.compiled import compiled
+from cgbench.kernels.compiled import compiled
 
 
 @compiled

@@ -153,10 +153,18 @@ class Ensemble:
     ) -> "Ensemble":
         """Make an ensemble from a stored set of trajectories.
 
+        Frames of several temperatures are weighted to that of the set, and have no time order.
+
         Raises:
-            ValidationError: As :meth:`from_arrays`.
+            ValidationError: As :meth:`from_arrays`, or frames cannot be weighted.
+            SimulationError: Temperatures do not overlap.
             UsageError: The system is unknown.
         """
+        if trajectories.temperatures is not None:
+            from cgbench.evaluate.reweighting import exchanged_samples
+
+            trajectories, told = exchanged_samples(trajectories, name)
+            notes = (*notes, *told)
         return cls.from_arrays(
             trajectories.system,
             trajectories.coordinates,

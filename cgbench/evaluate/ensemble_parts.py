@@ -19,6 +19,7 @@ def stored_ensemble(path: Path, system: str) -> RawEnsemble:
         IntegrityError: Damaged, of another version, or harmful.
         ValidationError: Arrays disagree, or the sequence is another.
     """
+    from cgbench.evaluate.reweighting import raw_ensemble
     from cgbench.store import read_trajectories
 
     stored = read_trajectories(path, system)
@@ -26,27 +27,7 @@ def stored_ensemble(path: Path, system: str) -> RawEnsemble:
     if stored.sequence != expected:
         chain = Chain("the group", stored.sequence, np.arange(len(stored.sequence)))
         match_system([chain], path / system, system)
-    series = {
-        name: values
-        for name, values in (
-            ("network_energy", stored.network_energy),
-            ("prior_energy", stored.prior_energy),
-        )
-        if values is not None
-    }
-    energies: list[Array] | None = None
-    if series and stored.temperatures is not None:
-        energies = [sum(parts) for parts in zip(*series.values(), strict=True)]
-    return RawEnsemble(
-        trajectories=list(stored.coordinates),
-        frame_interval=stored.frame_interval,
-        weights=None if stored.weights is None else list(stored.weights),
-        temperatures=None if stored.temperatures is None else list(stored.temperatures),
-        energies=energies,
-        series=series,
-        alive_until=stored.alive_until,
-        temperature=stored.temperature,
-    )
+    return raw_ensemble(stored)
 
 
 def beads_and_sequence(path: Path) -> tuple[int, str | None]:

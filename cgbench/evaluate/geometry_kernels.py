@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cgbench.evaluate.compiled import compiled
+from cgbench.kernels.compiled import compiled
 
 Array = NDArray[Any]
 

@@ -1,14 +1,18 @@
 """Samples of several temperatures as one ensemble at the temperature of the reference."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cgbench import registry
 from cgbench.errors import SimulationError, ValidationError
-from cgbench.evaluate.raw_ensemble import RawEnsemble, divided
+from cgbench.evaluate.raw_ensemble import Array, RawEnsemble, divided
 from cgbench.generate.mbar import effective_sample_size, ladder_energies, solve_mbar
+
+if TYPE_CHECKING:
+    from cgbench.store import TrajectorySet
 
 Float = NDArray[np.float64]
 
@@ -88,6 +92,75 @@ def reweighted(temperatures: Float, energies: Float, target: float, name: str) -
     every = np.full(len(energies), weights.mean())
     every[usable] = weights
     return Reweighted(every / every.sum(), effective, solution.overlap, tuple(ladder.tolist()))
+
+
+def raw_ensemble(stored: "TrajectorySet") -> RawEnsemble:
+    """Return a stored set of trajectories as other formats are read.
+
+    The energy that a temperature weights by is the sum of all that are stored. Frames that were
+    never written, because every replica had failed, count as lost at the temperature of the set.
+    """
+    series = {
+        name: values
+        for name, values in (
+            ("network_energy", stored.network_energy),
+            ("prior_energy", stored.prior_energy),
+        )
+        if values is not None
+    }
+    energies: list[Array] | None = None
+    temperatures: list[Array] | None = None
+    if stored.temperatures is not None:
+        temperatures = list(stored.temperatures)
+        if series:
+            energies = [sum(parts) for parts in zip(*series.values(), strict=True)]
+            temperatures = [
+                np.where(np.isnan(one) & np.isnan(energy), stored.temperature, one)
+                for one, energy in zip(temperatures, energies, strict=True)
+            ]
+    return RawEnsemble(
+        trajectories=list(stored.coordinates),
+        frame_interval=stored.frame_interval,
+        weights=None if stored.weights is None else list(stored.weights),
+        temperatures=temperatures,
+        energies=energies,
+        series=series,
+        alive_until=stored.alive_until,
+        temperature=stored.temperature,
+    )
+
+
+def exchanged_samples(
+    stored: "TrajectorySet", name: str
+) -> tuple["TrajectorySet", tuple[str, ...]]:
+    """Return a simulation with replica exchange as weighted samples at its own temperature.
+
+    Weighted frames have no time order, so the start of each replica is dropped here.
+
+    Args:
+        stored: A simulation whose frames have temperatures.
+        name: What errors name.
+
+    Returns:
+        The samples, one trajectory for each replica, and what a reader of scores has to know.
+
+    Raises:
+        ValidationError: As :func:`at_temperature`.
+        SimulationError: Temperatures do not overlap.
+    """
+    raw = raw_ensemble(stored).without_start(registry.constants().drop_fraction)
+    raw = at_temperature(raw, stored.temperature, name)
+    samples = replace(
+        stored,
+        coordinates=raw.trajectories,
+        frame_interval=raw.frame_interval,
+        weights=raw.weights,
+        alive_until=np.asarray(raw.alive_until),
+        network_energy=raw.series.get("network_energy"),
+        prior_energy=raw.series.get("prior_energy"),
+        temperatures=None,
+    )
+    return samples, tuple(raw.notes)
 
 
 def at_temperature(raw: RawEnsemble, target: float, name: str) -> RawEnsemble:

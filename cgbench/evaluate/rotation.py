@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cgbench.evaluate.compiled import compiled
+from cgbench.kernels.compiled import compiled
 
 #: Rows of a 3×3 matrix, one after the other.
 Matrix: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any]

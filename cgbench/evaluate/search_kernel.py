@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cgbench.evaluate.compiled import compiled
 from cgbench.evaluate.rotation import best_rotation
+from cgbench.kernels.compiled import compiled
 
 Array = NDArray[Any]
 

@@ -23,7 +23,6 @@ from cgbench.registry.models import (
     AnalysisSettings,
     MetricSpec,
     NativeStructure,
-    Protocol,
     PublishedFact,
     SplitSettings,
     SplitSpec,
@@ -31,6 +30,7 @@ from cgbench.registry.models import (
 )
 from cgbench.registry.mutant_models import Mutant, MutantScreening
 from cgbench.registry.paper import PAPER_PROTOCOL, PaperConstant, PaperConstants, paper_constants
+from cgbench.registry.protocol_models import Protocol, TemperatureLadder
 from cgbench.registry.remote import FILE_KINDS, SUITE, FileKind, RemoteFile, remote_files
 from cgbench.registry.secondary_structure import (
     Element,
@@ -65,6 +65,7 @@ __all__ = [
     "SplitSettings",
     "SplitSpec",
     "System",
+    "TemperatureLadder",
     "add_metric",
     "bead_vocabulary",
     "constants",

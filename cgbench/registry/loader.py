@@ -14,12 +14,12 @@ from cgbench.registry.beads import BeadVocabulary
 from cgbench.registry.constants import Constants
 from cgbench.registry.models import (
     MetricSpec,
-    Protocol,
     PublishedFact,
     SplitSpec,
     System,
 )
 from cgbench.registry.mutant_models import Mutant, MutantScreening
+from cgbench.registry.protocol_models import Protocol
 
 Entry = TypeVar("Entry")
 

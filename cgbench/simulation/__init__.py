@@ -3,6 +3,7 @@
 from cgbench.simulation.checkpoint import SimulationOutcome
 from cgbench.simulation.engine import simulate
 from cgbench.simulation.engines import Engine, EngineChoice, choose_engine
+from cgbench.simulation.exchange import ExchangeOutcome
 from cgbench.simulation.export import export_xtc
 from cgbench.simulation.potentials import ChainPotential, adapt
 from cgbench.simulation.stability import largest_stable_step
@@ -12,6 +13,7 @@ __all__ = [
     "ChainPotential",
     "Engine",
     "EngineChoice",
+    "ExchangeOutcome",
     "SimulationOutcome",
     "SystemInput",
     "adapt",

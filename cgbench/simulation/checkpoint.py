@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from cgbench.config import Frozen, write_atomic
 from cgbench.errors import IntegrityError
+from cgbench.simulation.exchange import ExchangeOutcome, ExchangeState
 
 Floats = NDArray[np.floating]
 
-_FORMAT: Final = "cgbench-checkpoint-1"
+_FORMAT: Final = "cgbench-checkpoint-2"
 
 
 class SimulationOutcome(Frozen):
@@ -33,6 +34,7 @@ class SimulationOutcome(Frozen):
             together they make this many times their number.
         engine: Code that computed the forces; None in records of versions that had one only.
         engine_reason: Why that one.
+        exchange: How well temperatures mixed; None where they were constant.
     """
 
     system: str
@@ -46,6 +48,7 @@ class SimulationOutcome(Frozen):
     ns_per_day: float
     engine: str | None = None
     engine_reason: str | None = None
+    exchange: ExchangeOutcome | None = None
 
 
 class RunRecord(Frozen):
@@ -84,6 +87,13 @@ class Checkpoint:
         pending_coordinates: (n, R, N, 3) float32, frames that were not yet safe on disk.
         pending_network_energy: (n, R) float32.
         pending_prior_energy: (n, R) float32.
+        pending_temperature: (n, R) float64 in K; empty where temperatures are constant, as are the
+            next ones.
+        rungs: (R,) int64, with the next four the state of :class:`ExchangeState`.
+        attempted: (n_temperatures − 1,) int64.
+        accepted: (n_temperatures − 1,) int64.
+        journeys: (R,) int64.
+        round_trips: (R,) int64.
     """
 
     fingerprint: str
@@ -99,6 +109,21 @@ class Checkpoint:
     pending_coordinates: NDArray[np.float32]
     pending_network_energy: NDArray[np.float32]
     pending_prior_energy: NDArray[np.float32]
+    pending_temperature: NDArray[np.float64]
+    rungs: NDArray[np.int64]
+    attempted: NDArray[np.int64]
+    accepted: NDArray[np.int64]
+    journeys: NDArray[np.int64]
+    round_trips: NDArray[np.int64]
+
+    @property
+    def exchange(self) -> ExchangeState | None:
+        """Where the exchange of temperatures goes on; None where they are constant."""
+        if not len(self.rungs):
+            return None
+        return ExchangeState(
+            self.rungs, self.attempted, self.accepted, self.journeys, self.round_trips
+        )
 
     def write(self, path: Path) -> None:
         """Write the checkpoint; a crash leaves the one before whole."""

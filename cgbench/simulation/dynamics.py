@@ -8,7 +8,9 @@ paths of the others; so the failure of one replica does not change a bit of anot
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cgbench.models import ChainResult
 from cgbench.simulation.langevin import Baoab, LangevinSettings, ReplicaState, thermal_speed
@@ -51,6 +53,7 @@ class ReplicaDynamics:
         alive: (R,) bool; all if None.
         step: Steps done before, which is the place in the streams.
         evaluations: Evaluations of the potential done before.
+        temperatures: (R,) in K, where they are not all that of the settings.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ReplicaDynamics:
         alive: torch.Tensor | None = None,
         step: int = 0,
         evaluations: int = 0,
+        temperatures: NDArray[np.float64] | None = None,
     ) -> None:
         self.step = step
         self.evaluations = evaluations
@@ -74,8 +78,14 @@ class ReplicaDynamics:
         self._any_dead = False
         self._previous = positions.clone()
         self._integrator = Baoab(settings, positions)
+        constant = np.full(len(positions), settings.temperature)
+        self._temperatures = constant if temperatures is None else temperatures
+        if temperatures is not None:
+            self._integrator.set_temperatures(temperatures)
         if velocities is None:
             velocities = streams.initial() * thermal_speed(settings.temperature, settings.mass)
+            if temperatures is not None:
+                self._scale(velocities, temperatures / settings.temperature)
         self.state = ReplicaState(
             positions.clone(), velocities.clone(), torch.zeros_like(positions)
         )
@@ -108,6 +118,16 @@ class ReplicaDynamics:
         self.state.velocities[~self.alive] = 0.0
         self.state.forces[~self.alive] = 0.0
 
+    def set_temperatures(self, temperatures: NDArray[np.float64]) -> None:
+        """Go on at other temperatures, with velocities scaled by √(T_new/T_old).
+
+        Args:
+            temperatures: (R,) in K.
+        """
+        self._scale(self.state.velocities, temperatures / self._temperatures)
+        self._temperatures = temperatures
+        self._integrator.set_temperatures(temperatures)
+
     def advance(self) -> None:
         """Do one step; replicas whose positions or forces stop being finite fail."""
         state = self.state
@@ -122,6 +142,11 @@ class ReplicaDynamics:
         self._update_forces()
         self._integrator.after_forces(state)
         self.step += 1
+
+    @staticmethod
+    def _scale(velocities: torch.Tensor, ratios: NDArray[np.float64]) -> None:
+        """Scale velocities in place by the roots of temperature ratios (R,)."""
+        velocities *= torch.from_numpy(np.sqrt(ratios)).to(velocities)[:, None, None]
 
     def recentre(self) -> None:
         """Move each chain so that its middle bead is at the origin.

@@ -12,8 +12,9 @@ from cgbench.models import Potential
 from cgbench.progress import Progress, silent
 from cgbench.simulation.checkpoint import RunRecord, SimulationOutcome
 from cgbench.simulation.engines import EngineChoice, choose_engine
+from cgbench.simulation.plan import Plan
 from cgbench.simulation.potentials import ChainPotential, parameters_hash
-from cgbench.simulation.run import Plan, Run
+from cgbench.simulation.run import Run
 from cgbench.simulation.system import SystemInput
 
 #: Seconds between checkpoints: what a crash can cost.
@@ -49,6 +50,9 @@ def simulate(
     its noise are bitwise independent of the batch; whether the paths of a replica alone and in a
     batch agree bitwise depends on how the potential's matrix products round.
 
+    Under a protocol with a ladder, replicas stay continuous and exchange temperatures: each frame
+    has the temperature that it was sampled at, and the outcome says how well they mixed.
+
     Args:
         potential: Computes on the device of its parameters, which the run then uses, and must be
             translation invariant: chains are moved back to the origin at every frame.
@@ -60,7 +64,8 @@ def simulate(
         force: Start anew, whatever is there.
         dtype: Precision of the dynamics, which must be the potential's.
         replicas: Global indices of the replicas to run, for spreading a run over devices; all by
-            default. Replica r starts from start frame r modulo their number.
+            default, and whole ladders where they exchange temperatures. Replica r starts from
+            start frame r modulo their number.
         model_hash: Identity of the model; computed from a torch module's parameters by default.
         engine: Code that computes the forces; ``auto`` picks the fastest that fits, and the outcome
             says which and why.

@@ -19,7 +19,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cgbench.errors import ValidationError
 from cgbench.units import BOLTZMANN, KCAL_PER_MOL, thermal_energy
@@ -93,8 +95,23 @@ class Baoab:
         self._decay = math.exp(-settings.friction * settings.timestep)
         # 1 − e^(−2γΔt), without the cancellation at small γΔt.
         fluctuation = -math.expm1(-2.0 * settings.friction * settings.timestep)
-        self._noise = math.sqrt(fluctuation) * thermal_speed(settings.temperature, settings.mass)
+        self._fluctuation = math.sqrt(fluctuation)
+        self._noise: float | torch.Tensor = self._fluctuation * thermal_speed(
+            settings.temperature, settings.mass
+        )
         self._scratch = torch.empty_like(like)
+
+    def set_temperatures(self, temperatures: NDArray[np.float64]) -> None:
+        """Give each replica a temperature of its own.
+
+        Args:
+            temperatures: (R,) in K.
+        """
+        noise = [
+            self._fluctuation * thermal_speed(temperature, self.settings.mass)
+            for temperature in temperatures.tolist()
+        ]
+        self._noise = torch.tensor(noise, dtype=torch.float64).to(self._scratch)[:, None, None]
 
     def before_forces(self, state: ReplicaState, noise: torch.Tensor) -> None:
         """Do B, A, O and A: positions are those of the end of the step, forces are still old.

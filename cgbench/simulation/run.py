@@ -1,25 +1,22 @@
 """One run of a simulation: dynamics, frames, checkpoints and their order on disk."""
 
 import time
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Final, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cgbench import config, registry
-from cgbench.models import Potential
 from cgbench.progress import Progress
-from cgbench.simulation.checkpoint import Checkpoint, RunRecord, SimulationOutcome
+from cgbench.simulation.checkpoint import Checkpoint, SimulationOutcome
 from cgbench.simulation.dynamics import ReplicaDynamics, intact
-from cgbench.simulation.engines import Engine
+from cgbench.simulation.exchange import ExchangeState, TemperatureExchange, exchange_of
 from cgbench.simulation.langevin import LangevinSettings
-from cgbench.simulation.potentials import ChainPotential, device_of
+from cgbench.simulation.plan import Plan
+from cgbench.simulation.potentials import device_of
 from cgbench.simulation.streams import ReplicaStreams
-from cgbench.simulation.system import SystemInput
 from cgbench.store import TrajectoryAttributes, TrajectoryWriter
 from cgbench.units import nanoseconds_per_day
 
@@ -30,62 +27,11 @@ _FURTHEST: Final[float] = 1e5
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that a run is made from; the arguments are those of ``simulate``."""
-
-    potential: Potential | ChainPotential
-    system: SystemInput
-    protocol: registry.Protocol
-    seed: int
-    out: Path
-    dtype: torch.dtype
-    replicas: tuple[int, ...]
-    model_hash: str
-    engine: Engine
-
-    @cached_property
-    def inputs(self) -> dict[str, str | int | list[int]]:
-        """What determines the trajectories."""
-        return {
-            "system": self.system.fingerprint,
-            "protocol": config.fingerprint(self.protocol),
-            "model": self.model_hash,
-            "seed": self.seed,
-            "dtype": str(self.dtype),
-            "replicas": list(self.replicas),
-            "engine": self.engine.name,
-        }
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """``sha256:`` over the inputs."""
-        return config.fingerprint(self.inputs)
-
-    @property
-    def record_path(self) -> Path:
-        """Where the record of the run lies, beside its trajectories."""
-        return self.out.with_name(f"{self.out.stem}.{self.system.key}.run.json")
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """Where the checkpoint lies until the run is finished."""
-        return self.out.with_name(f"{self.out.stem}.{self.system.key}.checkpoint.npz")
-
-    def record(self, outcome: SimulationOutcome | None) -> RunRecord:
-        """Return the record of the run, unfinished where there is no outcome."""
-        return RunRecord(fingerprint=self.fingerprint, inputs=self.inputs, outcome=outcome)
-
-    @property
-    def n_frames(self) -> int:
-        """Frames of each replica."""
-        return self.protocol.n_frames(self.system.key)
-
-
-@dataclass(frozen=True)
 class _Frame:
     coordinates: NDArray[np.float32]
     network_energy: NDArray[np.float32]
     prior_energy: NDArray[np.float32]
+    temperature: NDArray[np.float64] | None = None
 
 
 class Run:
@@ -115,6 +61,7 @@ class Run:
         evaluate = plan.engine.evaluate
         if resume and plan.checkpoint_path.is_file():
             checkpoint = Checkpoint.read(plan.checkpoint_path, plan.fingerprint)
+            self._exchange = self._exchange_from(checkpoint)
             self._dynamics = ReplicaDynamics(
                 evaluate,
                 settings,
@@ -125,26 +72,29 @@ class Run:
                 alive=torch.from_numpy(checkpoint.alive).to(device),
                 step=checkpoint.step,
                 evaluations=checkpoint.evaluations,
+                temperatures=self._temperatures,
             )
             self._alive_until = checkpoint.alive_until
             self._wall_time = checkpoint.wall_time
             self._writer = self._open_writer(resume=True)
             self._writer.truncate(checkpoint.pending_start)
             self._pending_start = checkpoint.pending_start
-            self._pending = [
-                _Frame(*arrays)
-                for arrays in zip(
-                    checkpoint.pending_coordinates,
-                    checkpoint.pending_network_energy,
-                    checkpoint.pending_prior_energy,
-                    strict=True,
-                )
+            pending: list[NDArray[Any]] = [
+                checkpoint.pending_coordinates,
+                checkpoint.pending_network_energy,
+                checkpoint.pending_prior_energy,
             ]
+            if self._exchange is not None:
+                pending.append(checkpoint.pending_temperature)
+            self._pending = [_Frame(*arrays) for arrays in zip(*pending, strict=True)]
             self._append(self._pending)
         else:
             chosen = torch.tensor(plan.replicas) % len(system.starts)
             starts = system.starts[chosen].to(device=device, dtype=plan.dtype)
-            self._dynamics = ReplicaDynamics(evaluate, settings, streams, starts)
+            self._exchange = self._exchange_from(None)
+            self._dynamics = ReplicaDynamics(
+                evaluate, settings, streams, starts, temperatures=self._temperatures
+            )
             self._dynamics.recentre()
             self._alive_until = np.full(len(plan.replicas), plan.n_frames, dtype=np.int64)
             self._wall_time = 0.0
@@ -172,15 +122,32 @@ class Run:
                 seeds={"simulation": plan.seed},
             ),
             resume=resume,
+            temperatures=self._exchange is not None,
         )
 
+    def _exchange_from(self, checkpoint: Checkpoint | None) -> TemperatureExchange | None:
+        plan = self._plan
+        state = None if checkpoint is None else checkpoint.exchange
+        return exchange_of(plan.protocol, plan.seed, plan.replicas, state)
+
+    @property
+    def _temperatures(self) -> NDArray[np.float64] | None:
+        """(R,) in K, where replicas exchange them."""
+        return None if self._exchange is None else self._exchange.temperatures
+
     def _append(self, frames: list[_Frame]) -> None:
-        if frames:
-            self._writer.append(
-                np.stack([frame.coordinates for frame in frames]),
-                np.stack([frame.network_energy for frame in frames]),
-                np.stack([frame.prior_energy for frame in frames]),
-            )
+        if not frames:
+            return
+        arrays = (
+            np.stack([frame.coordinates for frame in frames]),
+            np.stack([frame.network_energy for frame in frames]),
+            np.stack([frame.prior_energy for frame in frames]),
+        )
+        temperatures = [one.temperature for one in frames if one.temperature is not None]
+        if temperatures:
+            self._writer.append(*arrays, np.stack(temperatures))
+        else:
+            self._writer.append(*arrays)
 
     @property
     def _n_frames_done(self) -> int:
@@ -190,6 +157,8 @@ class Run:
         """Copy the state; the pending frames are added when a checkpoint is written."""
         dynamics = self._dynamics
         empty = np.empty(0, dtype=np.float32)
+        none = np.empty(0, dtype=np.int64)
+        exchange = None if self._exchange is None else vars(self._exchange.snapshot())
         return Checkpoint(
             fingerprint=self._plan.fingerprint,
             step=dynamics.step,
@@ -204,6 +173,8 @@ class Run:
             pending_coordinates=empty,
             pending_network_energy=empty,
             pending_prior_energy=empty,
+            pending_temperature=np.empty(0),
+            **(exchange or {field.name: none for field in fields(ExchangeState)}),
         )
 
     def save(self) -> None:
@@ -224,6 +195,9 @@ class Run:
             pending_prior_energy=np.array(
                 [frame.prior_energy for frame in frames], dtype=np.float32
             ).reshape(shape),
+            pending_temperature=np.array(
+                [one.temperature for one in frames if one.temperature is not None]
+            ),
         ).write(plan.checkpoint_path)
 
     def _check(self, frame: int) -> None:
@@ -241,19 +215,40 @@ class Run:
         dead = ~dynamics.alive.cpu().numpy()
         self._alive_until[dead] = np.minimum(self._alive_until[dead], frame)
 
+    def _try_exchange(self) -> None:
+        """Let neighbours exchange temperatures, if it is time; what is broken keeps its own."""
+        dynamics, every = self._dynamics, self._plan.protocol.steps_per_exchange
+        if self._exchange is None or every is None or dynamics.step % every:
+            return
+        bonds = registry.constants()
+        whole = intact(dynamics.state.positions, bonds.bond_minimum, bonds.bond_maximum)
+        energies = dynamics.result.network_energy.double() + dynamics.result.prior_energy.double()
+        dynamics.set_temperatures(
+            self._exchange.attempt(
+                dynamics.step // every - 1,
+                energies.cpu().numpy(),
+                (dynamics.alive & whole).cpu().numpy(),
+            )
+        )
+
     def _output(self) -> None:
         """Store one frame and take a snapshot of the state it shows."""
         dynamics = self._dynamics
         dynamics.recentre()
         self._check(self._n_frames_done - 1)
         dead = ~dynamics.alive
+        network_energy, prior_energy = (
+            energy.masked_fill(dead, torch.nan).to("cpu", torch.float32).numpy().copy()
+            for energy in (dynamics.result.network_energy, dynamics.result.prior_energy)
+        )
         frame = _Frame(
             dynamics.state.positions.to("cpu", torch.float32).numpy().copy(),
-            *(
-                energy.masked_fill(dead, torch.nan).to("cpu", torch.float32).numpy().copy()
-                for energy in (dynamics.result.network_energy, dynamics.result.prior_energy)
-            ),
+            network_energy,
+            prior_energy,
+            self._temperatures,
         )
+        # After the frame, which was sampled at the temperature before.
+        self._try_exchange()
         self._pending.append(frame)
         self._append([frame])
         # The order matters for an interrupt in between: frames are only let go after the snapshot
@@ -283,8 +278,10 @@ class Run:
         try:
             # At least one interval, so that a run that is dead at the start has a frame to say so.
             while dynamics.step < total and (dynamics.step == 0 or bool(dynamics.alive.any())):
-                for _ in range(plan.protocol.steps_per_output):
+                for ahead in range(plan.protocol.steps_per_output, 0, -1):
                     dynamics.advance()
+                    if ahead > 1:
+                        self._try_exchange()
                 now = time.perf_counter()
                 self._wall_time = first_time + now - began
                 self._output()
@@ -318,4 +315,5 @@ class Run:
             ns_per_day=nanoseconds_per_day(speed, plan.protocol.timestep),
             engine=plan.engine.name,
             engine_reason=plan.engine.reason,
+            exchange=None if self._exchange is None else self._exchange.outcome(),
         )

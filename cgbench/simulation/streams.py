@@ -7,12 +7,13 @@ restarted change nothing, not even a bit.
 The generator is the counter-based Philox4x64-10 of Salmon et al., "Parallel random numbers: as
 easy as 1, 2, 3" (SC11, 2011), as numpy implements it. The key of a replica is drawn from
 ``SeedSequence(seed, spawn_key=(replica,))``. The 256-bit counter has one word for the block of
-steps and one for the purpose (noise or initial velocities); numpy counts the draws within a block
-in the two lowest words, which no block exhausts.
+steps (or the attempt to exchange) and one for the purpose: noise, initial velocities or exchanges
+of temperature. numpy counts the draws within a block in the two lowest words, which no block
+exhausts.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ STEPS_PER_BLOCK: Final[int] = 64
 
 _NOISE: Final[int] = 0
 _VELOCITIES: Final[int] = 1
+_EXCHANGES: Final[int] = 2
 
 
 class ReplicaStreams:
@@ -65,10 +67,7 @@ class ReplicaStreams:
             )
         self.n_beads = n_beads
         self.device = torch.device(device)
-        self._keys = [
-            np.random.SeedSequence(seed, spawn_key=(replica,)).generate_state(2, np.uint64)
-            for replica in replicas
-        ]
+        self._keys = [_key(seed, replica) for replica in replicas]
         self._buffer: NDArray[np.floating] = np.empty(
             (STEPS_PER_BLOCK, len(self._keys), n_beads, 3),
             dtype=np.float32 if dtype is torch.float32 else np.float64,
@@ -110,3 +109,22 @@ class ReplicaStreams:
             )
             normals[index] = generator.standard_normal((self.n_beads, 3))
         return torch.from_numpy(normals).to(self.device)
+
+
+def exchange_numbers(seed: int, replica: int, attempt: int) -> np.random.Generator:
+    """Return the random numbers of one attempt of a ladder to exchange temperatures.
+
+    They are those of no step and of no other attempt.
+
+    Args:
+        seed: Seed of the whole ensemble.
+        replica: Global index of the first replica of the ladder.
+        attempt: Number of the attempt, from 0.
+    """
+    return np.random.Generator(
+        np.random.Philox(key=_key(seed, replica), counter=[0, 0, attempt, _EXCHANGES])
+    )
+
+
+def _key(seed: int, replica: int) -> NDArray[Any]:
+    return np.random.SeedSequence(seed, spawn_key=(replica,)).generate_state(2, np.uint64)

@@ -24,6 +24,7 @@ from cgbench.store.trajectory_schema import (
     NETWORK_ENERGY,
     PRIOR_ENERGY,
     SCHEMA_VERSION,
+    TEMPERATURE,
     TrajectoryAttributes,
     chunk_name,
 )
@@ -63,6 +64,7 @@ class TrajectoryWriter:
         n_output_frames: Frames that each trajectory will have.
         attributes: Where the frames come from.
         resume: Go on with the group that is there; without it the group is replaced.
+        temperatures: Whether each frame has a temperature of its own.
 
     Raises:
         UsageError: The path holds something else, or another simulation than the one to resume.
@@ -79,6 +81,7 @@ class TrajectoryWriter:
         n_output_frames: int,
         attributes: TrajectoryAttributes,
         resume: bool,
+        temperatures: bool = False,
     ) -> None:
         if n_beads != len(attributes.sequence) or min(n_replicas, n_output_frames) < 1:
             raise ValidationError(
@@ -92,6 +95,7 @@ class TrajectoryWriter:
         self.n_beads = n_beads
         self.n_output_frames = n_output_frames
         self._chunk = segment_chunk(n_output_frames, _CHUNK)
+        series = (NETWORK_ENERGY, PRIOR_ENERGY, *((TEMPERATURE,) if temperatures else ()))
         self._folder = path / system
         if resume and self._folder.exists():
             open_root(path)
@@ -101,21 +105,20 @@ class TrajectoryWriter:
                 system,
                 [n_output_frames] * n_replicas,
                 attributes,
-                (NETWORK_ENERGY, PRIOR_ENERGY),
+                series,
                 self._chunk,
                 segment_chunk(n_output_frames, _SERIES_CHUNK),
             )
             move_into_place(create_group(path, plan), system)
             self._written = 0
         self._arrays = {
-            spec.name: open_array(self._folder / spec.name, "r+")
-            for spec in (COORDINATES, NETWORK_ENERGY, PRIOR_ENERGY)
+            spec.name: open_array(self._folder / spec.name, "r+") for spec in (COORDINATES, *series)
         }
-        self._buffer = {
-            COORDINATES.name: np.empty((n_replicas, self._chunk, n_beads, 3), dtype=np.float32),
-            NETWORK_ENERGY.name: np.empty((n_replicas, self._chunk), dtype=np.float32),
-            PRIOR_ENERGY.name: np.empty((n_replicas, self._chunk), dtype=np.float32),
+        self._buffer: dict[str, npt.NDArray[Any]] = {
+            COORDINATES.name: np.empty((n_replicas, self._chunk, n_beads, 3), dtype=np.float32)
         }
+        for spec in series:
+            self._buffer[spec.name] = np.empty((n_replicas, self._chunk), dtype=spec.dtype)
         self._buffered = 0
 
     @property
@@ -133,6 +136,7 @@ class TrajectoryWriter:
         coordinates: FloatArray,
         network_energy: npt.NDArray[np.floating[Any]],
         prior_energy: npt.NDArray[np.floating[Any]],
+        temperature: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Append frames of all replicas.
 
@@ -140,14 +144,22 @@ class TrajectoryWriter:
             coordinates: (n_new, n_replicas, n_beads, 3) in Å.
             network_energy: (n_new, n_replicas) in kcal/mol.
             prior_energy: (n_new, n_replicas) in kcal/mol.
+            temperature: (n_new, n_replicas) in K, where each frame has one of its own; else None.
 
         Raises:
-            ValidationError: Wrong shapes, or more frames than there is room for.
+            ValidationError: Wrong shapes or arrays, or more frames than there is room for.
         """
         n_new = len(coordinates)
-        shapes = (coordinates.shape, network_energy.shape, prior_energy.shape)
+        given: dict[str, npt.NDArray[Any]] = {
+            COORDINATES.name: coordinates,
+            NETWORK_ENERGY.name: network_energy,
+            PRIOR_ENERGY.name: prior_energy,
+        }
+        if temperature is not None:
+            given[TEMPERATURE.name] = temperature
+        shapes = {name: values.shape for name, values in given.items()}
         row = (n_new, self.n_replicas)
-        expected = ((*row, self.n_beads, 3), row, row)
+        expected = {name: (*row, *room.shape[2:]) for name, room in self._buffer.items()}
         if shapes != expected:
             raise ValidationError(f"{self._folder}: new frames", expected=expected, found=shapes)
         if self.frames_appended + n_new > self.n_output_frames:
@@ -156,11 +168,6 @@ class TrajectoryWriter:
                 expected=f"at most {self.n_output_frames}",
                 found=self.frames_appended + n_new,
             )
-        given: dict[str, npt.NDArray[Any]] = {
-            COORDINATES.name: coordinates,
-            NETWORK_ENERGY.name: network_energy,
-            PRIOR_ENERGY.name: prior_energy,
-        }
         taken = 0
         while taken < n_new:
             # After a flush in between, the buffer ends where the next chunk begins.

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cgbench.evaluate.compiled import compiled
+from cgbench.kernels.compiled import compiled
 
 Array = NDArray[Any]
 #: Small vectors are tuples, which need no memory.

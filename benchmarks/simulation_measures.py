@@ -1,0 +1,335 @@
+"""What ``benchmarks/simulation.py`` measures, and how."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from unittest import mock
+
+import numpy as np
+import torch
+from simulation_cases import Case, weights
+from threadpoolctl import ThreadpoolController
+
+from cgbench import registry
+from cgbench.config import Frozen
+from cgbench.kernels.compiled import compiled
+from cgbench.models import NetworkPotential
+from cgbench.provenance import Hardware
+from cgbench.simulation import choose_engine, simulate
+from cgbench.simulation.dynamics import ReplicaDynamics
+from cgbench.simulation.langevin import LangevinSettings
+from cgbench.simulation.run import Run
+from cgbench.simulation.streams import STEPS_PER_BLOCK, ReplicaStreams
+
+Clock = Literal["wall", "processor"]
+
+PEER = Path(__file__).parent / "peers" / "simulation_torchmd.py"
+SETTINGS = LangevinSettings(timestep=0.001, friction=1.0, temperature=350.0, mass=12.0)
+SEED = 1
+#: Products of 128 × 128 for each bead: eleven forward and twelve back.
+PRODUCTS, WIDTH = 23, 128
+STEPS_PER_FRAME = (10, 25, 100)
+N_FRAMES = 200
+FLOOR_ROWS = (160, 320, 640, 1280, 2560)
+
+
+class SpeedRow(Frozen):
+    """Steps a second of all replicas together; ``floor_ratio`` is our time over the floor's."""
+
+    case: str
+    n_beads: int
+    n_replicas: int
+    threads: int
+    engine: str
+    ours: float
+    peer: float | None
+    ratio: float | None
+    matrix_gigaflops: float
+    floor_ratio: float
+    pairs_within_cutoff: float
+    hardware: Hardware
+    versions: dict[str, str]
+
+
+class GrowthRow(Frozen):
+    """Milliseconds of a step, and microseconds for each bead of each replica."""
+
+    n_beads: int
+    n_replicas: int
+    milliseconds: float
+    microseconds_per_bead: float
+
+
+class PartsRow(Frozen):
+    """Shares of the processor time of a step."""
+
+    case: str
+    network: float
+    prior: float
+    noise: float
+    integrator: float
+
+
+class FramesRow(Frozen):
+    """What a frame takes, opening, closing and checkpoints of the file included, and its share."""
+
+    case: str
+    steps_per_frame: int
+    milliseconds: float
+    share: float
+
+
+def seconds_of(clock: Clock) -> float:
+    """Return seconds on a clock."""
+    return time.perf_counter() if clock == "wall" else time.process_time()
+
+
+def dynamics_of(case: Case, n_replicas: int, threads: int) -> tuple[ReplicaDynamics, str]:
+    """Return warm dynamics of a case as a simulation runs them, and their engine."""
+    torch.set_num_threads(threads)
+    system = case.system()
+    engine = choose_engine(case.potential(), system.bead_types, torch.float32)
+    streams = ReplicaStreams(SEED, range(n_replicas), case.n_beads)
+    dynamics = ReplicaDynamics(
+        engine.evaluate, SETTINGS, streams, system.starts.repeat(n_replicas, 1, 1)
+    )
+    return dynamics, f"{engine.name}: {engine.reason}"
+
+
+class Peer:
+    """TorchMD in its own interpreter, which works when it is asked to.
+
+    Args:
+        python: The interpreter.
+        case: What to simulate.
+        n_replicas: Number of replicas.
+        threads: Threads of torch.
+        folder: Where files for it are written.
+    """
+
+    ALLOCATOR: ClassVar[dict[str, str]] = {
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": "68719476736",
+        "MALLOC_TOP_PAD_": "268435456",
+    }
+
+    def __init__(self, python: str, case: Case, n_replicas: int, threads: int, folder: Path):
+        self._path = folder / f"{case.name}-{threads}.npz"
+        system = case.system()
+        np.savez(
+            self._path,
+            **weights(),
+            bead_types=system.bead_types.numpy(),
+            positions=np.repeat(case.native[None], n_replicas, axis=0),
+            settings=np.array(
+                [1e3 * SETTINGS.timestep, SETTINGS.friction, SETTINGS.temperature], np.float64
+            ),
+        )
+        command = [python, str(PEER), str(self._path), "--threads", str(threads)]
+        command += ["--topology", str(case.topology), "--force-field", str(case.force_field)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **self.ALLOCATOR, "OMP_NUM_THREADS": str(threads)},
+        )
+        self.versions: dict[str, str] = self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        # TorchMD prints, too.
+        for line in self._process.stdout:
+            if line.startswith(("{", "[")):
+                return json.loads(line)
+        raise SystemExit(f"the peer ended: run {self._process.args}")
+
+    def force_difference(self, dynamics: ReplicaDynamics) -> float:
+        """Return the largest difference of the forces at the start, relative to their spread."""
+        theirs = np.load(f"{self._path}.forces.npy")
+        ours = dynamics.state.forces.numpy()
+        return float(np.abs(ours - theirs).max() / theirs.std())
+
+    def steps(self, n_steps: int, clock: Clock) -> float:
+        """Return the seconds of one step."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{n_steps}\n")
+        self._process.stdin.flush()
+        wall, busy = self._answer()
+        return float(wall if clock == "wall" else busy) / n_steps
+
+    def close(self) -> dict[str, str]:
+        """End the process; return its versions."""
+        self._process.communicate()
+        return self.versions
+
+
+def own_steps(dynamics: ReplicaDynamics, n_steps: int, clock: Clock) -> float:
+    """Return the seconds of one step of ours."""
+    began = seconds_of(clock)
+    for _ in range(n_steps):
+        dynamics.advance()
+    return (seconds_of(clock) - began) / n_steps
+
+
+def whole_blocks(seconds_per_step: float, seconds: float) -> int:
+    """Return how many steps fill a time, in whole blocks of noise."""
+    return STEPS_PER_BLOCK * max(1, round(seconds / seconds_per_step / STEPS_PER_BLOCK))
+
+
+def take_turns(
+    dynamics: ReplicaDynamics, peer: Peer | None, clock: Clock, seconds: float, turns: int
+) -> tuple[float, float | None]:
+    """Return the least seconds of a step of ours and of the peer, in turns of so many seconds."""
+    n_ours = whole_blocks(own_steps(dynamics, STEPS_PER_BLOCK, clock), seconds)
+    n_theirs = 1 if peer is None else max(3, round(seconds / peer.steps(3, clock)))
+    ours, theirs = [], []
+    for _ in range(turns):
+        ours.append(own_steps(dynamics, n_ours, clock))
+        if peer is not None:
+            theirs.append(peer.steps(n_theirs, clock))
+    if not bool(dynamics.alive.all()):
+        raise SystemExit("replicas were lost: the speed of a chain that broke says nothing")
+    return min(ours), min(theirs, default=None)
+
+
+@compiled
+def _products(rows: Any, matrix: Any, out: Any, n: int) -> None:
+    for _ in range(n):
+        np.dot(rows, matrix, out)
+
+
+def matrix_rate(threads: int, clock: Clock) -> float:
+    """Return GFLOP/s of rows times a matrix of 128 × 128, of all threads; the best number of rows.
+
+    The call is the one that the compiled loops make, so it ends in the same library.
+    """
+    generator = np.random.default_rng(SEED)
+    matrix = generator.normal(size=(WIDTH, WIDTH)).astype(np.float32)
+    best = 0.0
+    with ThreadpoolController().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for n_rows in FLOOR_ROWS:
+            sets = [generator.normal(size=(n_rows, WIDTH)).astype(np.float32) for _ in range(threads)]
+            outs = [np.empty_like(rows) for rows in sets]
+            n = max(1, 100_000 // n_rows)
+            for _ in range(6):
+                began = seconds_of(clock)
+                jobs = [pool.submit(_products, a, matrix, c, n) for a, c in zip(sets, outs, strict=True)]
+                for job in jobs:
+                    job.result()
+                taken = seconds_of(clock) - began
+                best = max(best, threads * n * 2e-9 * n_rows * WIDTH * WIDTH / taken)
+    return best
+
+
+def floor_seconds(n_beads: int, gigaflops: float) -> float:
+    """Return the seconds of a step if there were nothing but dense layers at full speed."""
+    return PRODUCTS * 2e-9 * WIDTH * WIDTH * n_beads / gigaflops
+
+
+def least(function: Callable[[], object], seconds: float, repeats: int = 5) -> float:
+    """Return the least processor seconds of a call, over several times a number of calls."""
+    function()
+    began = time.process_time()
+    function()
+    n = max(1, round(seconds / repeats / max(time.process_time() - began, 1e-7)))
+    found = []
+    for _ in range(repeats):
+        began = time.process_time()
+        for _ in range(n):
+            function()
+        found.append((time.process_time() - began) / n)
+    return min(found)
+
+
+def measure_growth(case: Case, n_replicas: int, seconds: float) -> GrowthRow:
+    """Measure the step of so many replicas of a chain."""
+    dynamics, _ = dynamics_of(case, n_replicas, 1)
+    taken, _ = take_turns(dynamics, None, "processor", seconds / 4, 4)
+    return GrowthRow(
+        n_beads=case.n_beads,
+        n_replicas=n_replicas,
+        milliseconds=1e3 * taken,
+        microseconds_per_bead=1e6 * taken / (n_replicas * case.n_beads),
+    )
+
+
+def measure_parts(case: Case, n_replicas: int, seconds: float) -> PartsRow:
+    """Measure the parts of a step one by one."""
+    dynamics, _ = dynamics_of(case, n_replicas, 1)
+    whole, _ = take_turns(dynamics, None, "processor", seconds / 4, 4)
+    positions, potential = dynamics.state.positions, case.potential()
+    alone = NetworkPotential(None, potential.prior, potential.spec)
+    types = case.system().bead_types
+    forces = choose_engine(potential, types, torch.float32).evaluate
+    prior_forces = choose_engine(alone, types, torch.float32).evaluate
+    both = least(lambda: forces(positions), seconds)
+    prior = least(lambda: prior_forces(positions), seconds / 4)
+    streams = ReplicaStreams(SEED, range(n_replicas), case.n_beads)
+    blocks = iter(range(10**9))
+    noise = least(lambda: streams.noise(STEPS_PER_BLOCK * next(blocks)), seconds / 4)
+    noise /= STEPS_PER_BLOCK
+    return PartsRow(
+        case=case.name,
+        network=(both - prior) / whole,
+        prior=prior / whole,
+        noise=noise / whole,
+        integrator=1.0 - (both + noise) / whole,
+    )
+
+
+def measure_frames(case: Case, n_replicas: int, step: float, folder: Path) -> list[FramesRow]:
+    """Measure what frames and checkpoints take of a run whose steps take ``step`` seconds each.
+
+    The prior alone is run, because what is written does not depend on what computes the forces.
+    """
+    taken = dict.fromkeys(("_output", "_close", "save"), 0.0)
+
+    def timed(name: str) -> Callable[..., Any]:
+        method = getattr(Run, name)
+
+        def wrapper(*arguments: Any) -> Any:
+            began = time.process_time()
+            result = method(*arguments)
+            taken[name] += time.process_time() - began
+            return result
+
+        return wrapper
+
+    protocol = registry.protocol("standard").model_copy(
+        update={
+            "n_replicas": n_replicas,
+            "timestep": SETTINGS.timestep,
+            "output_interval": 5 * SETTINGS.timestep,
+            "length": 5 * SETTINGS.timestep * N_FRAMES,
+        }
+    )
+    potential = case.potential()
+    with ExitStack() as stack:
+        for name in taken:
+            stack.enter_context(mock.patch.object(Run, name, timed(name)))
+        simulate(
+            NetworkPotential(None, potential.prior, potential.spec),
+            case.system(),
+            protocol,
+            seed=SEED,
+            out=folder / f"{case.name}.zarr",
+            model_hash="benchmark",
+        )
+    output = sum(taken.values()) / N_FRAMES
+    return [
+        FramesRow(
+            case=case.name,
+            steps_per_frame=steps,
+            milliseconds=1e3 * output,
+            share=output / (output + steps * step),
+        )
+        for steps in STEPS_PER_FRAME
+    ]

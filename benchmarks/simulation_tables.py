@@ -1,0 +1,121 @@
+"""Tables of docs/performance.md from the results of the benchmarks, between markers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cgbench.config import write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def table(heading: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def speed_table(found: Any) -> str:
+    """Return steps a second beside the peer's and the floor."""
+    one_thread = {row["case"]: row["ours"] for row in found["speeds"] if row["threads"] == 1}
+    rows = [
+        [
+            f"`{row['case']}`",
+            str(row["n_beads"]),
+            str(row["threads"]),
+            f"{row['ours']:.1f}",
+            _number(row["peer"], ".2f"),
+            _number(row["ratio"], ".1f"),
+            f"{row['floor_ratio']:.2f}",
+            _number(row["ours"] / one_thread[row["case"]] if row["case"] in one_thread else None, ".2f"),
+        ]
+        for row in found["speeds"]
+    ]
+    heading = ["protein", "beads", "threads", "steps/s", "peer", "ratio", "time over floor"]
+    return table([*heading, "over one thread"], rows)
+
+
+def growth_table(found: Any) -> str:
+    """Return how the cost of a step grows with beads and replicas."""
+    rows = [
+        [
+            str(row["n_beads"]),
+            str(row["n_replicas"]),
+            f"{row['milliseconds']:.2f}",
+            f"{row['microseconds_per_bead']:.1f}",
+        ]
+        for row in [*found["beads"], *found["replicas"]]
+    ]
+    return table(["beads", "replicas", "ms a step", "µs a bead"], rows)
+
+
+def parts_table(found: Any) -> str:
+    """Return where the time of a step goes."""
+    parts = ("network", "prior", "noise", "integrator")
+    rows = [
+        [f"`{row['case']}`", *(f"{100 * row[part]:.1f} %" for part in parts)]
+        for row in found["parts"]
+    ]
+    return table(["protein", *parts], rows)
+
+
+def frames_table(found: Any) -> str:
+    """Return what writing frames takes."""
+    rows = [
+        [
+            f"`{row['case']}`",
+            str(row["steps_per_frame"]),
+            f"{row['milliseconds']:.2f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        for row in found["frames"]
+    ]
+    return table(["protein", "steps a frame", "ms a frame", "share of the run"], rows)
+
+
+def machine(found: Any) -> str:
+    """Return where and with what the figures were measured."""
+    row, clock = found["speeds"][0], found["clock"]
+    hardware, versions = row["hardware"], row["versions"]
+    words = [f"{name.removeprefix('peer ')} {text}" for name, text in versions.items() if "peer" in name]
+    rates = sorted(one["matrix_gigaflops"] for one in found["speeds"] if one["threads"] == 1)
+    return (
+        f"Measured on {hardware['processor']}, {hardware['cores']} cores, with torch "
+        f"{versions['torch']} and numpy {versions['numpy']}; the peer: {', '.join(words) or 'none'}. "
+        f"Matrix products of one thread: {rates[-1]:.0f} GFLOP/s. Clock: {clock} time."
+    )
+
+
+def tables() -> dict[str, str]:
+    """Return the text between the markers of the page, by name."""
+    found = json.loads((RESULTS / "simulation.json").read_text(encoding="utf-8"))
+    return {
+        "machine": machine(found),
+        "speed": speed_table(found),
+        "growth": growth_table(found),
+        "parts": parts_table(found),
+        "frames": frames_table(found),
+    }
+
+
+def filled(page: str) -> str:
+    """Return a page with its tables replaced."""
+    for name, text in tables().items():
+        begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"{PAGE}: no markers for {name}")
+        page = f"{before}{begin}{text}{end}{after}"
+    return page
+
+
+def write_page() -> None:
+    """Replace the tables of the page."""
+    write_atomic(PAGE, filled(PAGE.read_text(encoding="utf-8")))

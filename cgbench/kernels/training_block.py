@@ -1,0 +1,418 @@
+"""Gradient of a force loss by a network's weights for a block of systems, as one function.
+
+A loss on forces F = −∂E/∂x depends on weights θ through the second derivative of the energy:
+dL/dθ = Σ dL/dF · ∂F/∂θ, which is the derivative of ∂E/∂θ along the direction −dL/dF of the positions
+(B. A. Pearlmutter, Neural Comput. 6, 147, 1994). So four sweeps over the layers are enough: energy and
+forces, forward and back, and how both change along that direction. Nothing is recorded, and a block's
+arrays stay in the processor's cache. The formulas of the first two sweeps are those of
+``cgbench.kernels.network``.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cgbench.kernels.activation import add_bias_tanh
+from cgbench.kernels.compiled import compiled
+from cgbench.kernels.pairs import pair_forces, place_pairs, pull_back, send_messages
+from cgbench.kernels.training_pairs import (
+    add_table_gradient,
+    find_system_pairs,
+    send_rates,
+    weigh_rates,
+)
+
+
+class Weights(NamedTuple):
+    """Weights of a network, arrays of one precision; layers come first.
+
+    ``send`` and the gradient to it have no layer 0: what beads send in it is ``first_sent``.
+
+    Attributes:
+        tables: (n_layers, n_intervals + 3, n_filters) spline coefficients of the filters.
+        embedded: (n_kinds, n_features) features before the first layer.
+        first_sent: (n_kinds, n_filters) what beads send in the first layer.
+        send: (n_layers − 1, n_filters, n_features).
+        receive: (n_layers, n_features, n_filters).
+        receive_bias: (n_layers, n_features).
+        update: (n_layers, n_features, n_features).
+        update_bias: (n_layers, n_features).
+        hidden: (n_hidden, n_features) of the energy's read-out.
+        hidden_bias: (n_hidden,).
+        energy: (n_hidden,) kcal/mol.
+    """
+
+    tables: Any
+    embedded: Any
+    first_sent: Any
+    send: Any
+    receive: Any
+    receive_bias: Any
+    update: Any
+    update_bias: Any
+    hidden: Any
+    hidden_bias: Any
+    energy: Any
+
+
+class Transposed(NamedTuple):
+    """Matrices of :class:`Weights` with the last two axes exchanged, contiguous."""
+
+    send: Any
+    receive: Any
+    update: Any
+    hidden: Any
+
+
+class TrainingWorkspace(NamedTuple):
+    """Arrays that one thread works in; made once.
+
+    Where there are two of everything, a value and its change follow one another in 2 n_rows rows of
+    which as many are used as needed, so that a gradient by a matrix is one product. Gradients have
+    the change first.
+    """
+
+    start: Any
+    second: Any
+    place: Any
+    differences: Any
+    distances: Any
+    weights: Any
+    rates: Any
+    slopes: Any
+    direction: Any
+    features: Any  # (n_layers, 2 n_rows, n_features) going into each layer
+    sent: Any  # (n_layers, 2 n_rows, n_filters)
+    received: Any  # (n_layers, 2 n_rows, n_filters)
+    active: Any  # (n_layers, 2 n_rows, n_features)
+    final: Any  # (2 n_rows, n_features)
+    readout: Any  # (2 n_rows, n_hidden)
+    gradient_readout: Any  # (2 n_rows, n_hidden)
+    gradient_features: Any  # (n_layers, 2 n_rows, n_features) coming out of each layer
+    gradient_active: Any  # (n_layers, n_rows, n_features)
+    gradient_bare: Any  # (n_layers, 2 n_rows, n_features) before the non-linearity
+    gradient_received: Any  # (n_layers, n_rows, n_filters)
+    gradient_received_rate: Any  # (n_rows, n_filters)
+    gradient_sent: Any  # (n_layers, 2 n_rows, n_filters)
+    change: Any  # (n_rows, n_features)
+    scratch: Any  # (2, n_filters)
+    square: Any  # (n_features, n_features)
+    to_filters: Any  # (n_filters, n_features)
+    to_features: Any  # (n_features, n_filters)
+    to_hidden: Any  # (n_hidden, n_features)
+
+
+def training_workspace(weights: Weights, n_rows: int, n_pairs: int) -> TrainingWorkspace:
+    """Return a workspace for blocks of up to so many beads and pairs."""
+    dtype = weights.embedded.dtype
+    n_layers, n_features, n_filters = weights.receive.shape
+    n_hidden = len(weights.hidden)
+
+    def empty(*shape: int) -> Any:
+        return np.empty(shape, dtype)
+
+    both = 2 * n_rows
+    return TrainingWorkspace(
+        start=np.empty(n_rows + 1, np.int32),
+        second=np.empty(n_pairs, np.int32),
+        place=np.empty(n_pairs, np.int32),
+        differences=empty(n_pairs, 3),
+        distances=empty(n_pairs),
+        weights=empty(n_pairs, 8),
+        rates=empty(n_pairs, 4),
+        slopes=empty(n_pairs),
+        direction=empty(n_rows, 3),
+        features=empty(n_layers, both, n_features),
+        sent=empty(n_layers, both, n_filters),
+        received=empty(n_layers, both, n_filters),
+        active=empty(n_layers, both, n_features),
+        final=empty(both, n_features),
+        readout=empty(both, n_hidden),
+        gradient_readout=empty(both, n_hidden),
+        gradient_features=empty(n_layers, both, n_features),
+        gradient_active=empty(n_layers, n_rows, n_features),
+        gradient_bare=empty(n_layers, both, n_features),
+        gradient_received=empty(n_layers, n_rows, n_filters),
+        gradient_received_rate=empty(n_rows, n_filters),
+        gradient_sent=empty(n_layers, both, n_filters),
+        change=empty(n_rows, n_features),
+        scratch=empty(2, n_filters),
+        square=empty(n_features, n_features),
+        to_filters=empty(n_filters, n_features),
+        to_features=empty(n_features, n_filters),
+        to_hidden=empty(n_hidden, n_features),
+    )
+
+
+@compiled
+def _add(total: Any, rows: Any) -> None:
+    for i in range(rows.shape[0]):
+        sums, row = total[i], rows[i]
+        for k in range(row.shape[0]):
+            sums[k] += row[k]
+
+
+@compiled
+def _sum_rows(total: Any, rows: Any) -> None:
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        for k in range(row.shape[0]):
+            total[k] += row[k]
+
+
+@compiled
+def _sum(out: Any, one: Any, other: Any, bias: Any) -> None:
+    """Fill out = one + other + bias."""
+    for i in range(one.shape[0]):
+        target, a, b = out[i], one[i], other[i]
+        if bias is None:
+            for k in range(a.shape[0]):
+                target[k] = a[k] + b[k]
+        else:
+            for k in range(a.shape[0]):
+                target[k] = a[k] + b[k] + bias[k]
+
+
+@compiled
+def _pull_tanh(out: Any, gradient: Any, active: Any) -> None:
+    """Fill out = gradient ∘ (1 − active²)."""
+    for i in range(gradient.shape[0]):
+        target, row, value = out[i], gradient[i], active[i]
+        for k in range(row.shape[0]):
+            target[k] = row[k] - row[k] * value[k] * value[k]
+
+
+@compiled
+def _pull_tanh_rate(rate: Any, gradient: Any, active: Any, active_rate: Any) -> None:
+    """Turn the change of a gradient by tanh into that of the gradient by its argument, in place."""
+    for i in range(rate.shape[0]):
+        target, row, value, change = rate[i], gradient[i], active[i], active_rate[i]
+        for k in range(row.shape[0]):
+            a, mixed = value[k], value[k] * change[k] * row[k]
+            target[k] = target[k] - target[k] * a * a - mixed - mixed
+
+
+@compiled
+def _read_out(rows: Any, factors: Any, gradient: Any) -> None:
+    """Fill dE/d(argument of the hidden layer)."""
+    for i in range(rows.shape[0]):
+        row, target = rows[i], gradient[i]
+        for k in range(row.shape[0]):
+            target[k] = factors[k] - factors[k] * row[k] * row[k]
+
+
+@compiled
+def _read_out_rate(rows: Any, rates: Any, factors: Any, gradient_rate: Any, total: Any) -> None:
+    """Fill its change, and add those of the hidden layer to ``total``, from its argument's."""
+    for i in range(rows.shape[0]):
+        row, rate, target = rows[i], rates[i], gradient_rate[i]
+        for k in range(row.shape[0]):
+            change = rate[k] - rate[k] * row[k] * row[k]
+            total[k] += change
+            mixed = factors[k] * row[k] * change
+            target[k] = -mixed - mixed
+
+
+@compiled
+def _follow(target: Any, forces: Any, scale: Any, direction: Any) -> float:
+    """Fill the direction −dL/dF; return the sum of squared differences."""
+    loss = 0.0
+    for i in range(forces.shape[0]):
+        for c in range(3):
+            difference = target[i, c] - forces[i, c]
+            loss += difference * difference
+            direction[i, c] = scale * difference
+    return loss
+
+
+@compiled
+def force_sweeps(positions: Any, kinds: Any, edges: Any, cutoffs: Any, arrays: Any, work: Any,
+                 forces: Any) -> None:  # fmt: skip
+    """Fill forces (n_rows, 3), and what the gradient needs.
+
+    Args:
+        positions: (n_rows, 3) in Å.
+        kinds: (n_rows,) rows of the embedding.
+        edges: (n_systems + 1,) first bead of each system, from 0.
+        cutoffs: (3,) lower and upper cutoff in Å, intervals of the tables per Å.
+        arrays: :class:`Weights`, :class:`Transposed` and the constants of
+            :func:`cgbench.kernels.activation.rational`.
+        work: :class:`TrainingWorkspace`.
+        forces: (n_rows, 3) in kcal/mol/Å; filled.
+    """
+    weights, forward, rational = arrays
+    n = positions.shape[0]
+    n_layers = weights.tables.shape[0]
+    lists = (work.start[: n + 1], work.second)
+    place, spread = work.place, work.weights
+    n_pairs = find_system_pairs(
+        positions, edges, cutoffs[0], cutoffs[1], lists, work.differences, work.distances
+    )
+    n_intervals = weights.tables.shape[1] - 3
+    place_pairs(work.distances[:n_pairs], cutoffs[0], cutoffs[2], n_intervals, place, spread)
+    work.slopes[:n_pairs] = 0
+    change = work.change[:n]
+    for i in range(n):
+        work.features[0, i] = weights.embedded[kinds[i]]
+        work.sent[0, i] = weights.first_sent[kinds[i]]
+    for layer in range(n_layers):
+        features, sent = work.features[layer, :n], work.sent[layer, :n]
+        received, active = work.received[layer, :n], work.active[layer, :n]
+        if layer > 0:
+            np.dot(features, forward.send[layer - 1], sent)
+        send_messages(lists, place, spread, weights.tables[layer], sent, received)
+        np.dot(received, forward.receive[layer], active)
+        add_bias_tanh(active, weights.receive_bias[layer], rational)
+        np.dot(active, forward.update[layer], change)
+        bias = weights.update_bias[layer]
+        if layer + 1 < n_layers:
+            _sum(work.features[layer + 1, :n], features, change, bias)
+        else:
+            _sum(work.final[:n], features, change, bias)
+    readout = work.readout[:n]
+    np.dot(work.final[:n], forward.hidden, readout)
+    add_bias_tanh(readout, weights.hidden_bias, rational)
+    gradient_readout = work.gradient_readout[n : 2 * n]
+    _read_out(readout, weights.energy, gradient_readout)
+    np.dot(gradient_readout, weights.hidden, work.gradient_features[n_layers - 1, n : 2 * n])
+    for back in range(n_layers):
+        layer = n_layers - 1 - back
+        gradient = work.gradient_features[layer, n : 2 * n]
+        pull_active = work.gradient_active[layer, :n]
+        pull_bare = work.gradient_bare[layer, n : 2 * n]
+        pull = work.gradient_received[layer, :n]
+        np.dot(gradient, weights.update[layer], pull_active)
+        _pull_tanh(pull_bare, pull_active, work.active[layer, :n])
+        np.dot(pull_bare, weights.receive[layer], pull)
+        table, sent = weights.tables[layer], work.sent[layer, :n]
+        if layer > 0:
+            pulled = work.gradient_sent[layer, n : 2 * n]
+            pull_back(lists, place, spread, table, sent, pull, work.slopes, pulled)
+            np.dot(pulled, weights.send[layer - 1], change)
+            _sum(work.gradient_features[layer - 1, n : 2 * n], gradient, change, None)
+        else:
+            pull_back(lists, place, spread, table, sent, pull, work.slopes, None)
+    forces[:] = 0
+    pair_forces(lists, work.differences, work.distances, work.slopes, forces)
+
+
+@compiled
+def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) -> None:
+    """Add the gradient of the loss by the weights, after :func:`force_sweeps`.
+
+    Args:
+        n: Beads of the block.
+        kinds: (n,) rows of the embedding.
+        arrays: As for :func:`force_sweeps`.
+        work: As it was left, with the direction.
+        gradients: :class:`Weights` of which each is added to.
+    """
+    weights, forward, _ = arrays
+    n_layers = weights.tables.shape[0]
+    lists = (work.start[: n + 1], work.second)
+    place, spread, rates, change = work.place, work.weights, work.rates, work.change[:n]
+    weigh_rates(
+        lists, work.differences, work.distances, work.direction, spread, rates
+    )
+    for layer in range(n_layers):
+        table, sent = weights.tables[layer], work.sent[layer, :n]
+        received, active = work.received[layer, n : 2 * n], work.active[layer, n : 2 * n]
+        if layer > 0:
+            sent_rate = work.sent[layer, n : 2 * n]
+            np.dot(work.features[layer, n : 2 * n], forward.send[layer - 1], sent_rate)
+            send_rates(lists, place, spread, rates, table, sent, sent_rate, received)
+        else:
+            send_rates(lists, place, spread, rates, table, sent, None, received)
+        np.dot(received, forward.receive[layer], change)
+        _pull_tanh(active, change, work.active[layer, :n])
+        following = work.features[layer + 1, n : 2 * n] if layer + 1 < n_layers else (
+            work.final[n : 2 * n]
+        )
+        if layer > 0:
+            np.dot(active, forward.update[layer], change)
+            _sum(following, work.features[layer, n : 2 * n], change, None)
+        else:
+            np.dot(active, forward.update[layer], following)
+    np.dot(work.final[n : 2 * n], forward.hidden, work.readout[n : 2 * n])
+    _read_out_rate(
+        work.readout[:n],
+        work.readout[n : 2 * n],
+        weights.energy,
+        work.gradient_readout[:n],
+        gradients.energy,
+    )
+    np.dot(work.gradient_readout[: 2 * n].T, work.final[: 2 * n], work.to_hidden)
+    _add(gradients.hidden, work.to_hidden)
+    _sum_rows(gradients.hidden_bias, work.gradient_readout[:n])
+    np.dot(work.gradient_readout[:n], weights.hidden, work.gradient_features[n_layers - 1, :n])
+    for back in range(n_layers):
+        layer = n_layers - 1 - back
+        gradient = work.gradient_features[layer, : 2 * n]
+        bare, rate = work.gradient_bare[layer, : 2 * n], work.gradient_bare[layer, :n]
+        np.dot(gradient.T, work.active[layer, : 2 * n], work.square)
+        _add(gradients.update[layer], work.square)
+        _sum_rows(gradients.update_bias[layer], gradient[:n])
+        np.dot(gradient[:n], weights.update[layer], rate)
+        _pull_tanh_rate(
+            rate,
+            work.gradient_active[layer, :n],
+            work.active[layer, :n],
+            work.active[layer, n : 2 * n],
+        )
+        np.dot(bare.T, work.received[layer, : 2 * n], work.to_features)
+        _add(gradients.receive[layer], work.to_features)
+        _sum_rows(gradients.receive_bias[layer], rate)
+        pull, pull_rate = work.gradient_received[layer, :n], work.gradient_received_rate[:n]
+        np.dot(rate, weights.receive[layer], pull_rate)
+        pulled, table = work.gradient_sent[layer, :n], weights.tables[layer]
+        send_rates(lists, place, spread, rates, table, pull, pull_rate, pulled)
+        sent, slope, scratch = work.sent[layer, :n], gradients.tables[layer], work.scratch
+        if layer > 0:
+            sent_rate = work.sent[layer, n : 2 * n]
+            add_table_gradient(
+                lists, place, spread, rates, sent, sent_rate, pull, pull_rate, scratch, slope
+            )
+            np.dot(
+                work.gradient_sent[layer, : 2 * n].T, work.features[layer, : 2 * n], work.to_filters
+            )
+            _add(gradients.send[layer - 1], work.to_filters)
+            np.dot(pulled, weights.send[layer - 1], change)
+            _sum(work.gradient_features[layer - 1, :n], gradient[:n], change, None)
+        else:
+            add_table_gradient(
+                lists, place, spread, rates, sent, None, pull, pull_rate, scratch, slope
+            )
+            for i in range(n):
+                kind = kinds[i]
+                sums, row = gradients.embedded[kind], gradient[i]
+                for k in range(row.shape[0]):
+                    sums[k] += row[k]
+                sums, row = gradients.first_sent[kind], pulled[i]
+                for k in range(row.shape[0]):
+                    sums[k] += row[k]
+
+
+@compiled
+def training_block(
+    positions: Any, kinds: Any, edges: Any, cutoffs: Any, arrays: Any, work: Any,
+    target: Any, scale: Any, forces: Any, gradients: Any,
+) -> float:  # fmt: skip
+    """Fill forces, add the gradient of the loss, return the sum of squared differences.
+
+    Args:
+        positions: As for :func:`force_sweeps`, like the five arguments after it.
+        kinds: As said.
+        edges: As said.
+        cutoffs: As said.
+        arrays: As said.
+        work: As said.
+        target: (n_rows, 3) forces to match.
+        scale: Derivative of the loss by the half of a squared difference.
+        forces: (n_rows, 3) filled.
+        gradients: :class:`Weights` that are added to, or None for forces alone.
+    """
+    force_sweeps(positions, kinds, edges, cutoffs, arrays, work, forces)
+    loss = _follow(target, forces, scale, work.direction)
+    if gradients is not None:
+        gradient_sweeps(positions.shape[0], kinds, arrays, work, gradients)
+    return loss

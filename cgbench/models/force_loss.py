@@ -1,0 +1,238 @@
+"""The force-matching loss of a graph network by compiled loops: the fast path of training.
+
+Loss and gradient come from ``cgbench.kernels.training``, with filters looked up in splines. The
+splines are made from the filter networks in every step by differentiable operations, on some
+hundred knots instead of on every pair, and carry the gradient back to their weights. The plain
+expressions of :class:`cgbench.models.GraphNetwork` are the twin.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+
+from cgbench.errors import ValidationError
+from cgbench.models.filters import RadialInput, exact_filters
+from cgbench.models.graph_network import GraphNetwork
+from cgbench.models.radial import envelope
+
+#: Largest relative error of a table's slopes: below what single precision loses anyway.
+TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
+#: Intervals that are tried, until one is accurate enough.
+_INTERVALS: Final = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+#: Distances at which tables are compared with the exact filters, evenly over the cutoffs; a prime
+#: number, so that they are at many places within the intervals.
+_N_CHECKED: Final = 101
+
+
+class ForceLoss(NamedTuple):
+    """Outcome of a batch.
+
+    Attributes:
+        loss: Mean over components of the squared difference of the forces, (kcal/mol/Å)²;
+            differentiable in the weights of the network.
+        forces: (n_beads, 3) or (n_frames, n_beads, 3) kcal/mol/Å, without a graph.
+    """
+
+    loss: Tensor
+    forces: Tensor
+
+
+class FusedForceLoss:
+    """Force-matching losses of a network on a processor.
+
+    Args:
+        network: The network; its weights are read anew for every batch.
+        n_threads: Threads that share the systems of a batch; torch's number if None.
+    """
+
+    def __init__(self, network: GraphNetwork, n_threads: int | None = None) -> None:
+        # Compiled loops take a second to import.
+        from cgbench.kernels.training import TrainingKernel
+
+        settings = network.settings
+        self.network = network
+        self._kernel = TrainingKernel(
+            (settings.cutoff_lower, settings.cutoff_upper),
+            n_threads or torch.get_num_threads(),
+        )
+
+    def chains(self, bead_types: Tensor, pos: Tensor, target: Tensor) -> ForceLoss:
+        """Return the loss of frames of one chain.
+
+        Args:
+            bead_types: (N,) int64, the same for every frame.
+            pos: (R, N, 3) in Å.
+            target: (R, N, 3) forces to match, kcal/mol/Å.
+
+        Raises:
+            ValidationError: The filters change too fast for a table.
+        """
+        n_frames, n_beads, _ = pos.shape
+        edges = n_beads * np.arange(n_frames + 1, dtype=np.int64)
+        loss, forces = self._loss(
+            bead_types.repeat(n_frames), pos.reshape(-1, 3), target.reshape(-1, 3), edges
+        )
+        return ForceLoss(loss, forces.reshape(pos.shape))
+
+    def systems(self, bead_types: Tensor, pos: Tensor, batch: Tensor, target: Tensor) -> ForceLoss:
+        """Return the loss of a flat batch of systems of any sizes.
+
+        Args:
+            bead_types: (n_beads,) int64.
+            pos: (n_beads, 3) in Å.
+            batch: (n_beads,) int64, the system of each bead, in any order.
+            target: (n_beads, 3) forces to match, kcal/mol/Å.
+
+        Raises:
+            ValidationError: The filters change too fast for a table.
+        """
+        order = torch.argsort(batch, stable=True)
+        counts = torch.bincount(batch).numpy()
+        edges = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
+        loss, forces = self._loss(bead_types[order], pos[order], target[order], edges)
+        return ForceLoss(loss, torch.empty_like(forces).index_copy_(0, order, forces))
+
+    def _loss(
+        self, bead_types: Tensor, pos: Tensor, target: Tensor, edges: NDArray[np.int64]
+    ) -> ForceLoss:
+        from cgbench.kernels.training_block import Weights
+
+        types, kinds = torch.unique(bead_types, return_inverse=True)
+        weights = _weights(self.network, types)
+        gradient = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+
+        def evaluate(arrays: list[NDArray[Any]]) -> Any:
+            return self._kernel(
+                np.ascontiguousarray(pos.detach().numpy()),
+                kinds.numpy(),
+                edges,
+                np.ascontiguousarray(target.detach().to(pos.dtype).numpy()),
+                Weights(*arrays),
+                gradient=gradient,
+            )
+
+        loss, forces = _Loss.apply(evaluate, *weights)  # type: ignore[no-untyped-call]
+        return ForceLoss(loss, forces)
+
+
+class _Loss(torch.autograd.Function):
+    """Loss and forces; the gradient is computed with them, and only scaled on the way back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, evaluate: Callable[[list[NDArray[Any]]], Any], *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        found = evaluate([np.ascontiguousarray(weight.detach().numpy()) for weight in weights])
+        ctx.gradient = found.gradient
+        forces = torch.from_numpy(found.forces)
+        ctx.mark_non_differentiable(forces)
+        return forces.new_tensor(found.squares / max(1, forces.numel())), forces
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *(torch.from_numpy(part) * scale for part in ctx.gradient))
+
+
+class _Spline(torch.autograd.Function):
+    """Coefficients of splines from values at knots and the change at the first."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, first_slope: Tensor) -> Tensor:
+        from cgbench.kernels.training_spline import coefficients_from
+
+        return torch.from_numpy(coefficients_from(values.numpy(), first_slope.numpy()))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        from cgbench.kernels.training_spline import gradient_to_values
+
+        values, first_slope = gradient_to_values(gradient.numpy())
+        return torch.from_numpy(values), torch.from_numpy(first_slope)
+
+
+def _weights(network: GraphNetwork, types: Tensor) -> tuple[Tensor, ...]:
+    """Return the fields of the kernel's weights, connected to the network's parameters."""
+    layers = network.interactions
+    embedded = network.embedding.weight.index_select(0, types)
+    send = [layer.send.weight for layer in layers[1:]]
+    return (
+        _tables(network),
+        embedded,
+        embedded @ layers[0].send.weight.T,
+        torch.stack(send) if send else embedded.new_zeros((0, *layers[0].send.weight.shape)),
+        torch.stack([layer.receive.weight for layer in layers]),
+        torch.stack([layer.receive.bias for layer in layers]),
+        torch.stack([layer.update.weight for layer in layers]),
+        torch.stack([layer.update.bias for layer in layers]),
+        network.readout_hidden.weight,
+        network.readout_hidden.bias,
+        network.readout_energy.weight[0],
+    )
+
+
+def _tables(network: GraphNetwork) -> Tensor:
+    """Return spline coefficients (n_layers, n_intervals + 3, n_filters) accurate enough.
+
+    Which number of intervals is depends on the weights alone, so that a run that is resumed goes on
+    as it would have.
+
+    Raises:
+        ValidationError: None is.
+    """
+    from cgbench.kernels.spline import spline_values
+
+    dtype = network.embedding.weight.dtype
+    settings = network.settings
+    lower, width = settings.cutoff_lower, settings.cutoff_upper - settings.cutoff_lower
+    places = (np.arange(_N_CHECKED) + 0.5) / _N_CHECKED
+    exact = exact_filters(network.radial, network.filter_networks, lower + width * places)
+    error = float("nan")
+    for n_intervals in _INTERVALS:
+        tables = _spline_tables(network, n_intervals).to(dtype)
+        error = 0.0
+        for table, (_, slope) in zip(tables.detach().double().numpy(), exact, strict=True):
+            found = spline_values(table, places * n_intervals)[1] * (n_intervals / width)
+            norm = max(float(np.linalg.norm(slope)), 1e-30)
+            # In this order an error that is not a number stays so.
+            error = max(float(np.linalg.norm(found - slope)) / norm, error)
+        if not error >= TABLE_TOLERANCE[dtype]:
+            return tables
+    raise ValidationError(
+        "filters change too fast for a table",
+        expected=f"a relative error of the slopes below {TABLE_TOLERANCE[dtype]:g}",
+        found=f"{error:.2g} with {_INTERVALS[-1]} intervals",
+        fix="train with engine: torch",
+    )
+
+
+def _spline_tables(network: GraphNetwork, n_intervals: int) -> Tensor:
+    """Return spline coefficients of all layers in double precision, with the weights' graph."""
+    settings, radial = network.settings, network.radial
+    spacing = (settings.cutoff_upper - settings.cutoff_lower) / n_intervals
+    knots = settings.cutoff_lower + spacing * torch.arange(n_intervals + 1, dtype=torch.float64)
+
+    def doubled(module: torch.nn.Module) -> dict[str, Tensor]:
+        return {name: weight.double() for name, weight in module.named_parameters()}
+
+    basis, basis_slope = functional_call(radial, doubled(radial), (knots,))
+    cutoff, cutoff_slope = envelope(knots, radial.lower, radial.upper)
+    first = RadialInput(basis[:1], basis_slope[:1], cutoff[:1, None], cutoff_slope[:1, None])
+    tables = []
+    for layer in network.filter_networks:
+        weights = doubled(layer)
+        hidden = torch.tanh(
+            torch.nn.functional.linear(basis, weights["hidden.weight"], weights["hidden.bias"])
+        )
+        values = torch.nn.functional.linear(hidden, weights["output.weight"], weights["output.bias"])
+        # The envelope is flat at the upper cutoff always, at the lower one if there is one.
+        _, slope = functional_call(layer, weights, (first,))
+        tables.append(_Spline.apply(values * cutoff[:, None], slope[0] * spacing))  # type: ignore[no-untyped-call]
+    return torch.stack(tables)
