@@ -78,3 +78,15 @@ def test_the_committed_study_is_of_the_current_metrics(study_module: Any) -> Non
     result = json.loads(read_text(study_module.OUT))
     scored = [spec for spec in registry.metrics() if "training" not in spec.needs]
     assert result["metrics_versions"] == {spec.id: spec.version for spec in scored}
+
+
+@pytest.mark.parametrize(
+    "metric", ["fes_rmse", "js_2d", "kl_2d", "dihedral_js", "pair_distance_js"]
+)
+def test_start_frames_held_still_are_not_taken_for_sampling(
+    study: dict[str, Any], metric: str
+) -> None:
+    """They span the slow coordinates as the reference does, and fill nothing of its surface."""
+    still, bad = study["rows"]["start_frames"][metric], registry.metric(metric).bad
+    assert bad is not None
+    assert still > max(bad, 2 * study["floor"][metric])
