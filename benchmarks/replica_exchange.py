@@ -6,9 +6,10 @@ Simulates the shipped model of chignolin at one temperature and with the ladder 
 `replica-exchange`, same replicas, start frames and steps, and compares the surface after so many
 force evaluations with that of a longer run of its own at one temperature. Frames of the run at one
 temperature count alike (`plain`) or are weighted by its Markov state model, as in a leaderboard
-(`plain_msm`); those of all temperatures are weighted by MBAR (`exchange`). Lower is better; `floor`
-is what two halves of the replicas of the long run differ by. Writes
-`results/replica_exchange.json`.
+(`plain_msm`); those of all temperatures are weighted by MBAR (`exchange`). Replicas start from the
+frames of the protocol, which are spread over the surface, and for a second comparison all from the
+native structure. Lower is better; `floor` is what two halves of the replicas of the long run differ
+by. Writes `results/replica_exchange.json`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cgbench import provenance, registry
 from cgbench.evaluate import Ensemble, ReferenceBundle, read_reference
@@ -44,20 +46,25 @@ LONG_RUN_SEED = 1000
 
 
 def run(
-    protocol: registry.Protocol, length: float, seed: int, folder: Path
+    protocol: registry.Protocol, start: str, length: float, seed: int, folder: Path
 ) -> tuple[TrajectorySet, SimulationOutcome]:
     """Simulate replicas of some ps, or take what an earlier call has left in the folder."""
     path = find_potential(MODEL, None)
     kind = "plain" if protocol.ladder is None else "exchange"
-    out = folder / f"{kind}-{seed}" / "trajectories.zarr"
+    name = f"{kind}-{seed}" if start == "k-centres" else f"{start}-{kind}-{seed}"
+    out = folder / name / "trajectories.zarr"
+    system = system_input(SYSTEM)
+    if start == "native":
+        native = read_reference(find_reference(SYSTEM)).native
+        system = replace(system, starts=torch.from_numpy(native[None].astype(np.float32)))
     outcome = simulate(
         load_potential(path, None),
-        system_input(SYSTEM),
+        system,
         protocol.model_copy(update={"length": length}),
         seed=seed,
         out=out,
         model_hash=model_hash(path),
-        progress=lambda task, done, total: print(f"\r{kind} {seed}: {task} {done}", end=""),
+        progress=lambda task, done, total: print(f"\r{name}: {task} {done}", end=""),
     )
     print()
     return read_trajectories(out, SYSTEM), outcome
@@ -119,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--length", type=float, default=48.0, help="ps of the compared runs")
     parser.add_argument("--long", type=float, default=160.0, help="ps of the long run")
+    parser.add_argument("--native", type=float, default=24.0, help="ps of runs from the native")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each kind")
     parser.add_argument("--folder", type=Path, help="where the runs are kept, to go on with")
     options = parser.parse_args()
@@ -131,18 +139,44 @@ def main() -> None:
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Run everything and return what is written."""
     bundle = read_reference(find_reference(SYSTEM))
-    long_run, _ = run(PLAIN, options.long, LONG_RUN_SEED, folder)
+    long_run, _ = run(PLAIN, "k-centres", options.long, LONG_RUN_SEED, folder)
     # More is dropped of it, so that the start frames, which all runs share, are forgotten.
     truth = distributed(long_run, bundle, dropped=0.25)
     half = [
         distributed(long_run, bundle, dropped=0.25, replicas=slice(i, None, 2)) for i in range(2)
     ]
+    floor = errors(half[0], half[1], bundle)
+    starts = {"k-centres": options.length, "native": options.native}
+    return {
+        "system": SYSTEM,
+        "model": MODEL,
+        "replicas": LADDER.n_replicas,
+        "length_ps": starts,
+        "long_run_ps": options.long,
+        "seeds": options.seeds,
+        "floor": floor,
+        "starts": {
+            start: compare_from(start, length, options.seeds, truth, bundle, folder)
+            for start, length in starts.items()
+        },
+    }
+
+
+def compare_from(
+    start: str,
+    length: float,
+    n_seeds: int,
+    truth: Distributions,
+    bundle: ReferenceBundle,
+    folder: Path,
+) -> dict[str, object]:
+    """Return errors of both kinds of runs from one kind of start frames."""
     per_frame = PLAIN.steps_per_output * PLAIN.n_replicas
     curves: dict[str, list[list[dict[str, float]]]] = {}
     mixing = []
-    for seed in range(1, options.seeds + 1):
+    for seed in range(1, n_seeds + 1):
         for protocol in (PLAIN, LADDER):
-            frames, outcome = run(protocol, options.length, seed, folder)
+            frames, outcome = run(protocol, start, length, seed, folder)
             if outcome.exchange is not None:
                 mixing.append(outcome.exchange.model_dump(mode="json"))
             kinds = {"exchange": False} if outcome.exchange else {"plain": False, "plain_msm": True}
@@ -172,20 +206,8 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         for metric in SHOWN
     }
     for metric, row in reached.items():
-        print(metric, json.dumps(row))
-    return {
-        "system": SYSTEM,
-        "model": MODEL,
-        "replicas": LADDER.n_replicas,
-        "length_ps": options.length,
-        "long_run_ps": options.long,
-        "seeds": options.seeds,
-        "floor": errors(half[0], half[1], bundle),
-        "reached": reached,
-        "mean": mean,
-        "runs": curves,
-        "exchange": mixing,
-    }
+        print(start, metric, json.dumps(row))
+    return {"reached": reached, "mean": mean, "runs": curves, "exchange": mixing}
 
 
 if __name__ == "__main__":

@@ -214,14 +214,21 @@ def matrix_rate(threads: int, clock: Clock) -> float:
     generator = np.random.default_rng(SEED)
     matrix = generator.normal(size=(WIDTH, WIDTH)).astype(np.float32)
     best = 0.0
-    with ThreadpoolController().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with (
+        ThreadpoolController().limit(limits=1, user_api="blas"),
+        ThreadPoolExecutor(threads) as pool,
+    ):
         for n_rows in FLOOR_ROWS:
-            sets = [generator.normal(size=(n_rows, WIDTH)).astype(np.float32) for _ in range(threads)]
+            sets = [
+                generator.normal(size=(n_rows, WIDTH)).astype(np.float32) for _ in range(threads)
+            ]
             outs = [np.empty_like(rows) for rows in sets]
             n = max(1, 100_000 // n_rows)
             for _ in range(6):
                 began = seconds_of(clock)
-                jobs = [pool.submit(_products, a, matrix, c, n) for a, c in zip(sets, outs, strict=True)]
+                jobs = [
+                    pool.submit(_products, a, matrix, c, n) for a, c in zip(sets, outs, strict=True)
+                ]
                 for job in jobs:
                     job.result()
                 taken = seconds_of(clock) - began

@@ -33,7 +33,9 @@ def speed_table(found: Any) -> str:
             _number(row["peer"], ".2f"),
             _number(row["ratio"], ".1f"),
             f"{row['floor_ratio']:.2f}",
-            _number(row["ours"] / one_thread[row["case"]] if row["case"] in one_thread else None, ".2f"),
+            _number(
+                row["ours"] / one_thread[row["case"]] if row["case"] in one_thread else None, ".2f"
+            ),
         ]
         for row in found["speeds"]
     ]
@@ -83,19 +85,57 @@ def machine(found: Any) -> str:
     """Return where and with what the figures were measured."""
     row, clock = found["speeds"][0], found["clock"]
     hardware, versions = row["hardware"], row["versions"]
-    words = [f"{name.removeprefix('peer ')} {text}" for name, text in versions.items() if "peer" in name]
+    words = [
+        f"{name.removeprefix('peer ')} {text}" for name, text in versions.items() if "peer" in name
+    ]
+    peer = ", ".join(words) or "none"
     rates = sorted(one["matrix_gigaflops"] for one in found["speeds"] if one["threads"] == 1)
     return (
         f"Measured on {hardware['processor']}, {hardware['cores']} cores, with torch "
-        f"{versions['torch']} and numpy {versions['numpy']}; the peer: {', '.join(words) or 'none'}. "
+        f"{versions['torch']} and numpy {versions['numpy']}; the peer: {peer}. "
         f"Matrix products of one thread: {rates[-1]:.0f} GFLOP/s. Clock: {clock} time."
     )
+
+
+def step_table(found: Any) -> str:
+    """Return what the time step does to the metrics of an ensemble."""
+    names = list(found["rows"][0]["metrics"])
+    rows = [
+        [
+            f"{row['timestep_fs']:.0f} (seed {row['seed']})",
+            f"{row['replicas_alive']} of {found['n_replicas']}",
+            *(_interval(row["metrics"][name]) for name in names),
+            ", ".join(f"`{name}`" for name in row["beyond_noise"]) or "none",
+        ]
+        for row in found["rows"]
+    ]
+    text = table(["Δt in fs", "alive", *(f"`{name}`" for name in names), "beyond noise"], rows)
+    largest = found["largest_stable_fs"]
+    stable = "none" if largest is None else f"{largest:.0f} fs"
+    return (
+        f"Largest stable step of `{found['model']}`: {stable}. "
+        f"Replicas of {found['length_ps']:g} ps:\n\n{text}"
+    )
+
+
+def _interval(metric: Any) -> str:
+    if metric["value"] is None:
+        return "–"
+    if metric["lo"] is None or metric["hi"] is None:
+        return f"{metric['value']:.3f}"
+    return f"{metric['value']:.3f} [{metric['lo']:.3f}, {metric['hi']:.3f}]"
 
 
 def tables() -> dict[str, str]:
     """Return the text between the markers of the page, by name."""
     found = json.loads((RESULTS / "simulation.json").read_text(encoding="utf-8"))
+    steps = RESULTS / "time_step.json"
     return {
+        "time-step": (
+            step_table(json.loads(steps.read_text(encoding="utf-8")))
+            if steps.is_file()
+            else "Not yet run."
+        ),
         "machine": machine(found),
         "speed": speed_table(found),
         "growth": growth_table(found),

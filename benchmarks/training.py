@@ -41,7 +41,7 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 CASES = {"chignolin": (256, 10), "lambda": (64, 80)}
-PATHS = ("torch", "torch tables", "torch compiled", "fused")
+PATHS = ("torch", "torch tables", "fused")
 CUTOFF = 12.0
 SEED = 5
 
@@ -130,7 +130,6 @@ def make_batch(case: str, path: Path) -> float:
 def our_step(path: str, network: Any, arrays: Any) -> Callable[[], Any]:
     """Return a function that gives the loss of a batch with its graph."""
     import torch
-    from cgbench.train.compiled import CompiledForceLoss
 
     from cgbench.models import FusedForceLoss
 
@@ -139,9 +138,6 @@ def our_step(path: str, network: Any, arrays: Any) -> Callable[[], Any]:
     if path == "fused":
         fused = FusedForceLoss(network)
         return lambda: fused.chains(types, pos, target).loss
-    if path == "torch compiled":
-        whole = CompiledForceLoss(network)
-        return lambda: whole.chains(types, pos, target).loss
 
     def loss() -> Any:
         table = network.table() if path == "torch tables" else None
@@ -263,8 +259,10 @@ def main() -> None:
         found, versions = measure(case, paths, arguments.peer, arguments.seconds)
         rows += found
     Console().print(show(rows))
-    command = "python benchmarks/training.py --peer PYTHON" if arguments.peer else (
-        "python benchmarks/training.py"
+    command = (
+        "python benchmarks/training.py --peer PYTHON"
+        if arguments.peer
+        else ("python benchmarks/training.py")
     )
     results = Results(
         command=command,

@@ -23,14 +23,17 @@ from toy_simulation import (
 from cgbench import config, registry
 from cgbench.errors import ValidationError
 from cgbench.evaluate import Ensemble
+from cgbench.evaluate.ensemble_files import read_ensemble
 from cgbench.generate.exchange import round_trips
+from cgbench.pipeline.evaluate import evaluate_model
+from cgbench.pipeline.simulate import told_of_mass
 from cgbench.simulation.checkpoint import RunRecord
 from cgbench.simulation.dynamics import ReplicaDynamics
 from cgbench.simulation.exchange import TemperatureExchange
 from cgbench.simulation.langevin import LangevinSettings
 from cgbench.simulation.potentials import force_field
 from cgbench.simulation.streams import ReplicaStreams, exchange_numbers
-from cgbench.store import TrajectorySet, trajectory_writer
+from cgbench.store import TrajectorySet, read_trajectories, trajectory_writer
 
 LADDER = (350.0, 370.0, 392.0, 415.0)
 
@@ -257,3 +260,45 @@ def test_protocols_without_a_ladder_keep_their_fingerprints() -> None:
     # One ratio throughout.
     ratios = np.divide(exchange.ladder.temperatures[1:], exchange.ladder.temperatures[:-1])
     np.testing.assert_allclose(ratios, ratios.mean(), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_from_a_model_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = registry.protocol("replica-exchange")
+    short = protocol.model_copy(update={"length": 2.0, "n_replicas": 8})
+    monkeypatch.setattr(registry, "protocol", lambda name: short)
+    out = tmp_path / "run"
+    result = evaluate_model(
+        "torchmd-gn/chignolin-sample-v2",
+        ["chignolin-sample-v2"],
+        protocol="replica-exchange",
+        out=out,
+        prior=False,
+        paper=True,
+        workers=1,
+        home=tmp_path / "home",
+    )
+    (row,) = result.systems
+    assert row.status == "ok"
+    assert row.weights_status == "given"
+    assert row.n_frames == 8 * 18
+    assert row.effective_frames < 8 * 18
+    assert row.metrics["fes_rmse"].status == "ok"
+    assert row.metrics["replicas_alive"].status == "n/a"
+    assert row.paper is None
+    told = " ".join(row.notes)
+    for words in ("8 temperatures from 350 to 500 K", "round trips", "MBAR", "time order"):
+        assert words in told
+    assert (out / "report.html").is_file()
+    # The same frames as an ensemble from files have the same scores.
+    ensemble = read_ensemble(out / "trajectories.zarr", "chignolin-sample-v2")
+    simulated = Ensemble.from_trajectory_set(read_trajectories(out / "trajectories.zarr"))
+    for one, other in zip(ensemble.weights or [], simulated.weights or [], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_mass_is_labelled() -> None:
+    standard = registry.protocol("standard")
+    assert told_of_mass(standard) == []
+    (told,) = told_of_mass(standard.model_copy(update={"bead_mass": 24.0}))
+    assert "24 amu a bead instead of 12 amu" in told

@@ -12,7 +12,7 @@ import torch
 from cgbench import config
 from cgbench.data import FrameBatch
 from cgbench.errors import SimulationError, UsageError, ValidationError
-from cgbench.models import load_model
+from cgbench.models import ForceLoss, load_model
 from cgbench.priors import PriorParameters
 from cgbench.splits import read_split, write_split
 from cgbench.store import find_split, open_store
@@ -301,17 +301,17 @@ def test_divergence_keeps_the_last_good_checkpoint(
 ) -> None:
     """Not-a-number in the second epoch; the state after the first stays as it was."""
     out = tmp_path / "run"
-    original = ForceMatching.forces
+    original = ForceMatching.match
 
-    def forces(self: ForceMatching, batch: FrameBatch) -> torch.Tensor:
+    def match(self: ForceMatching, batch: FrameBatch) -> ForceLoss:
         found = original(self, batch)
         batches = self.trainer.num_training_batches
         at = batches - 1 if last else 0
         bad = self.training and self.current_epoch == 1 and self.trainer.fit_loop.batch_idx == at
-        return found * float("nan") if bad else found
+        return found._replace(loss=found.loss * float("nan")) if bad else found
 
     with monkeypatch.context() as patch:
-        patch.setattr(ForceMatching, "forces", forces)
+        patch.setattr(ForceMatching, "match", match)
         with pytest.raises(SimulationError, match="diverged at epoch 1") as error:
             train(settings(), out, home=home)
     assert error.value.exit_code == 5

@@ -74,7 +74,12 @@ class Play:
         patch(evaluate_system, "simulate", self._simulate)
         patch(evaluate_system, "force_errors", lambda *a, **k: None)
         patch(evaluate_system, "read_trajectories", lambda path, system: system)
-        patch(evaluate_system.Ensemble, "from_trajectory_set", staticmethod(lambda s, name: s))
+        ensemble = SimpleNamespace(notes=(), time_ordered=True)
+        patch(
+            evaluate_system.Ensemble,
+            "from_trajectory_set",
+            staticmethod(lambda trajectories, name: ensemble),
+        )
         patch(evaluate_system, "score", self._score)
         patch(pipeline, "report_runs", self._report)
 
@@ -85,9 +90,9 @@ class Play:
 
     def _simulate(self, potential: Any, system: Any, protocol: Any, **rest: Any) -> Any:
         self.simulated.append(system.key)
-        return SimpleNamespace(steps_per_second=100.0, ns_per_day=5.0, wall_time=2.0)
+        return SimpleNamespace(steps_per_second=100.0, ns_per_day=5.0, wall_time=2.0, exchange=None)
 
-    def _score(self, ensemble: str, bundle: Any, **rest: Any) -> Scored:
+    def _score(self, ensemble: Any, bundle: Any, **rest: Any) -> Scored:
         if bundle.system in self.faults:
             self.faults[bundle.system]()
         self.scored.append(bundle.system)

@@ -2,8 +2,9 @@
 
 Runs in the environment of requirements.txt. The batch is read from a file, the reference
 architecture takes its own initial weights, and the step is that of TorchMD-Net's own training
-module: forces by a first backward pass that keeps its graph, the mean square error of the forces, a
-second backward pass, AdamW. The neighbour cap exceeds the number of beads. Prints one line of JSON. ::
+module: forces by a first backward pass that keeps its graph, the mean square error of the forces,
+a second backward pass, AdamW. The neighbour cap exceeds the number of beads. Prints one line of
+JSON. ::
 
     python benchmarks/peers/training_torchmdnet.py BATCH.npz --seconds 10
 """

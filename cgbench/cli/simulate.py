@@ -22,6 +22,16 @@ def simulate(
         Literal["auto", "torch", "fused"],
         typer.Option("--engine", help="What computes the forces (auto: the fastest that fits)."),
     ] = "auto",
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Share the replicas among processes here.")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option("--devices", help="Torch devices of the parts, as cuda:0,cuda:1.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Run part I of N, as 0/4; the last one joins all.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Only join parts that are there.")] = False,
     xtc: Annotated[bool, typer.Option("--xtc", help="Also export xtc with topology.")] = False,
     trust: Annotated[
         bool,
@@ -32,13 +42,18 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Simulate a model from the reference's start frames; interrupted, it resumes."""
-    from cgbench.pipeline.simulate import default_run_folder, simulate_model
+    from cgbench.pipeline.shards import simulate_parts
+    from cgbench.pipeline.simulate import default_run_folder
 
     folder = out or default_run_folder(model, protocol)
     with progress_bars() as progress:
-        outcomes = simulate_model(
+        outcomes, joined = simulate_parts(
             model,
             system or None,
+            shard=shard,
+            processes=processes,
+            devices=devices,
+            merge=merge,
             protocol=protocol,
             out=folder,
             seed=seed,
@@ -60,7 +75,10 @@ def simulate(
                 f"{outcome.steps_per_second:.1f} steps/s, {outcome.ns_per_day:.1f} ns/day"
             )
             console.print(f"engine: {outcome.engine} ({outcome.engine_reason})", soft_wrap=True)
-        console.print(f"trajectories: {folder / 'trajectories.zarr'}", soft_wrap=True)
+            if outcome.exchange is not None:
+                console.print(outcome.exchange.described(), soft_wrap=True)
+        where = folder / "trajectories.zarr" if joined else folder / "parts"
+        console.print(f"trajectories: {where}", soft_wrap=True)
     failed = [key for key, outcome in outcomes.items() if outcome.status == "failed"]
     if failed:
         raise SimulationError(

@@ -19,7 +19,7 @@ from cgbench.kernels.training_block import (
 )
 
 #: Beads of a block: enough for matrix products at full speed, few enough to stay in the cache.
-BLOCK_BEADS: Final = 160
+BLOCK_BEADS: Final = 320
 
 
 class LossAndGradient(NamedTuple):
@@ -92,39 +92,36 @@ class TrainingKernel:
         forces = np.empty_like(positions)
         scale = dtype.type(2.0 / max(1, positions.size))
 
-        def work(share: _Share) -> tuple[float, Weights | None]:
-            total = Weights(*map(np.zeros_like, weights)) if gradient else None
+        def work(share: _Share) -> tuple[float, Weights]:
+            total = Weights(*map(np.zeros_like, weights))
             squares = 0.0
             for rows, starts in share.blocks:
                 squares += training_block(
                     positions[rows], kinds[rows], starts, cutoffs, arrays, share.workspace,
-                    target[rows], scale, forces[rows], total,
+                    target[rows], scale, forces[rows], total, gradient,
                 )  # fmt: skip
             return squares, total
 
         found = self._map(work, self._shares(edges, weights))
         squares = float(sum(part[0] for part in found))
-        sums = Weights(*map(np.zeros_like, weights)) if gradient and not found else None
-        for _, part in found:
-            if sums is None:
-                sums = part
-            elif part is not None:
-                for total, other in zip(sums, part, strict=True):
-                    total += other
+        sums = found[0][1] if found else Weights(*map(np.zeros_like, weights))
+        for _, part in found[1:]:
+            for total, other in zip(sums, part, strict=True):
+                total += other
         if not np.isfinite(positions).all():
             broken = ~np.isfinite(positions).all(axis=1)
             for first, end in pairwise(edges):
                 if broken[first:end].any():
                     forces[first:end] = np.nan
             squares = float("nan")
-        if sums is not None and not np.isfinite(squares):
+        if not np.isfinite(squares):
             for total in sums:
                 total.fill(np.nan)
-        return LossAndGradient(squares, forces, sums)
+        return LossAndGradient(squares, forces, sums if gradient else None)
 
     def _map(
-        self, work: Callable[[_Share], tuple[float, Weights | None]], shares: list[_Share]
-    ) -> list[tuple[float, Weights | None]]:
+        self, work: Callable[[_Share], tuple[float, Weights]], shares: list[_Share]
+    ) -> list[tuple[float, Weights]]:
         # Products inside a block are one thread's work: the blocks are what threads share.
         with self._blas.limit(limits=1):
             if self._pool is None:

@@ -1,11 +1,11 @@
 """Gradient of a force loss by a network's weights for a block of systems, as one function.
 
 A loss on forces F = −∂E/∂x depends on weights θ through the second derivative of the energy:
-dL/dθ = Σ dL/dF · ∂F/∂θ, which is the derivative of ∂E/∂θ along the direction −dL/dF of the positions
-(B. A. Pearlmutter, Neural Comput. 6, 147, 1994). So four sweeps over the layers are enough: energy and
-forces, forward and back, and how both change along that direction. Nothing is recorded, and a block's
-arrays stay in the processor's cache. The formulas of the first two sweeps are those of
-``cgbench.kernels.network``.
+dL/dθ = Σ dL/dF · ∂F/∂θ, which is the derivative of ∂E/∂θ along the direction −dL/dF of the
+positions (B. A. Pearlmutter, Neural Comput. 6, 147, 1994). So four sweeps over the layers are
+enough: energy and forces, forward and back, and how both change along that direction. Nothing is
+recorded, and a block's arrays stay in the processor's cache. The formulas of the first two sweeps
+are those of ``cgbench.kernels.network``.
 """
 
 from typing import Any, NamedTuple
@@ -14,12 +14,14 @@ import numpy as np
 
 from cgbench.kernels.activation import add_bias_tanh
 from cgbench.kernels.compiled import compiled
-from cgbench.kernels.pairs import pair_forces, place_pairs, pull_back, send_messages
+from cgbench.kernels.pairs import pair_forces, place_pairs, send_messages
 from cgbench.kernels.training_pairs import (
+    add_slopes,
     add_table_gradient,
     find_system_pairs,
     send_rates,
     weigh_rates,
+    weigh_steps,
 )
 
 
@@ -30,6 +32,7 @@ class Weights(NamedTuple):
 
     Attributes:
         tables: (n_layers, n_intervals + 3, n_filters) spline coefficients of the filters.
+        steps: (n_layers, n_intervals + 2, n_filters) their differences.
         embedded: (n_kinds, n_features) features before the first layer.
         first_sent: (n_kinds, n_filters) what beads send in the first layer.
         send: (n_layers − 1, n_filters, n_features).
@@ -43,6 +46,7 @@ class Weights(NamedTuple):
     """
 
     tables: Any
+    steps: Any
     embedded: Any
     first_sent: Any
     send: Any
@@ -78,6 +82,7 @@ class TrainingWorkspace(NamedTuple):
     differences: Any
     distances: Any
     weights: Any
+    step_weights: Any
     rates: Any
     slopes: Any
     direction: Any
@@ -119,7 +124,8 @@ def training_workspace(weights: Weights, n_rows: int, n_pairs: int) -> TrainingW
         differences=empty(n_pairs, 3),
         distances=empty(n_pairs),
         weights=empty(n_pairs, 8),
-        rates=empty(n_pairs, 4),
+        step_weights=empty(n_pairs, 3),
+        rates=empty(n_pairs, 3),
         slopes=empty(n_pairs),
         direction=empty(n_rows, 3),
         features=empty(n_layers, both, n_features),
@@ -250,6 +256,7 @@ def force_sweeps(positions: Any, kinds: Any, edges: Any, cutoffs: Any, arrays: A
     )
     n_intervals = weights.tables.shape[1] - 3
     place_pairs(work.distances[:n_pairs], cutoffs[0], cutoffs[2], n_intervals, place, spread)
+    weigh_steps(n_pairs, spread, work.step_weights)
     work.slopes[:n_pairs] = 0
     change = work.change[:n]
     for i in range(n):
@@ -284,14 +291,13 @@ def force_sweeps(positions: Any, kinds: Any, edges: Any, cutoffs: Any, arrays: A
         np.dot(gradient, weights.update[layer], pull_active)
         _pull_tanh(pull_bare, pull_active, work.active[layer, :n])
         np.dot(pull_bare, weights.receive[layer], pull)
-        table, sent = weights.tables[layer], work.sent[layer, :n]
+        steps, sent = weights.steps[layer], work.sent[layer, :n]
+        add_slopes(lists, place, work.step_weights, steps, sent, pull, work.slopes)
         if layer > 0:
             pulled = work.gradient_sent[layer, n : 2 * n]
-            pull_back(lists, place, spread, table, sent, pull, work.slopes, pulled)
+            send_messages(lists, place, spread, weights.tables[layer], pull, pulled)
             np.dot(pulled, weights.send[layer - 1], change)
             _sum(work.gradient_features[layer - 1, n : 2 * n], gradient, change, None)
-        else:
-            pull_back(lists, place, spread, table, sent, pull, work.slopes, None)
     forces[:] = 0
     pair_forces(lists, work.differences, work.distances, work.slopes, forces)
 
@@ -311,22 +317,20 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
     n_layers = weights.tables.shape[0]
     lists = (work.start[: n + 1], work.second)
     place, spread, rates, change = work.place, work.weights, work.rates, work.change[:n]
-    weigh_rates(
-        lists, work.differences, work.distances, work.direction, spread, rates
-    )
+    weigh_rates(lists, work.differences, work.distances, work.direction, work.step_weights, rates)
     for layer in range(n_layers):
-        table, sent = weights.tables[layer], work.sent[layer, :n]
+        table, steps, sent = weights.tables[layer], weights.steps[layer], work.sent[layer, :n]
         received, active = work.received[layer, n : 2 * n], work.active[layer, n : 2 * n]
         if layer > 0:
             sent_rate = work.sent[layer, n : 2 * n]
             np.dot(work.features[layer, n : 2 * n], forward.send[layer - 1], sent_rate)
-            send_rates(lists, place, spread, rates, table, sent, sent_rate, received)
+            send_rates(lists, place, spread, rates, table, steps, sent, sent_rate, received)
         else:
-            send_rates(lists, place, spread, rates, table, sent, None, received)
+            send_rates(lists, place, spread, rates, table, steps, sent, None, received)
         np.dot(received, forward.receive[layer], change)
         _pull_tanh(active, change, work.active[layer, :n])
-        following = work.features[layer + 1, n : 2 * n] if layer + 1 < n_layers else (
-            work.final[n : 2 * n]
+        following = (
+            work.features[layer + 1, n : 2 * n] if layer + 1 < n_layers else (work.final[n : 2 * n])
         )
         if layer > 0:
             np.dot(active, forward.update[layer], change)
@@ -364,13 +368,24 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
         _sum_rows(gradients.receive_bias[layer], rate)
         pull, pull_rate = work.gradient_received[layer, :n], work.gradient_received_rate[:n]
         np.dot(rate, weights.receive[layer], pull_rate)
-        pulled, table = work.gradient_sent[layer, :n], weights.tables[layer]
-        send_rates(lists, place, spread, rates, table, pull, pull_rate, pulled)
-        sent, slope, scratch = work.sent[layer, :n], gradients.tables[layer], work.scratch
+        pulled, sent = work.gradient_sent[layer, :n], work.sent[layer, :n]
+        table, steps, scratch = weights.tables[layer], weights.steps[layer], work.scratch
+        send_rates(lists, place, spread, rates, table, steps, pull, pull_rate, pulled)
+        to_table, to_steps = gradients.tables[layer], gradients.steps[layer]
         if layer > 0:
             sent_rate = work.sent[layer, n : 2 * n]
             add_table_gradient(
-                lists, place, spread, rates, sent, sent_rate, pull, pull_rate, scratch, slope
+                lists,
+                place,
+                spread,
+                rates,
+                sent,
+                sent_rate,
+                pull,
+                pull_rate,
+                scratch,
+                to_table,
+                to_steps,
             )
             np.dot(
                 work.gradient_sent[layer, : 2 * n].T, work.features[layer, : 2 * n], work.to_filters
@@ -380,7 +395,17 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
             _sum(work.gradient_features[layer - 1, :n], gradient[:n], change, None)
         else:
             add_table_gradient(
-                lists, place, spread, rates, sent, None, pull, pull_rate, scratch, slope
+                lists,
+                place,
+                spread,
+                rates,
+                sent,
+                None,
+                pull,
+                pull_rate,
+                scratch,
+                to_table,
+                to_steps,
             )
             for i in range(n):
                 kind = kinds[i]
@@ -395,7 +420,7 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
 @compiled
 def training_block(
     positions: Any, kinds: Any, edges: Any, cutoffs: Any, arrays: Any, work: Any,
-    target: Any, scale: Any, forces: Any, gradients: Any,
+    target: Any, scale: Any, forces: Any, gradients: Any, wanted: bool,
 ) -> float:  # fmt: skip
     """Fill forces, add the gradient of the loss, return the sum of squared differences.
 
@@ -409,10 +434,11 @@ def training_block(
         target: (n_rows, 3) forces to match.
         scale: Derivative of the loss by the half of a squared difference.
         forces: (n_rows, 3) filled.
-        gradients: :class:`Weights` that are added to, or None for forces alone.
+        gradients: :class:`Weights` that are added to.
+        wanted: Whether they are.
     """
     force_sweeps(positions, kinds, edges, cutoffs, arrays, work, forces)
     loss = _follow(target, forces, scale, work.direction)
-    if gradients is not None:
+    if wanted:
         gradient_sweeps(positions.shape[0], kinds, arrays, work, gradients)
     return loss

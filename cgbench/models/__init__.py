@@ -6,6 +6,7 @@ import torch
 
 from cgbench.models.conformance import Check, ConformanceReport, check_potential
 from cgbench.models.files import load_model, model_hash, save_model
+from cgbench.models.force_loss import ForceLoss, FusedForceLoss
 from cgbench.models.fused import FusedPotential
 from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
 from cgbench.models.memory import keep_freed_memory
@@ -24,6 +25,8 @@ __all__ = [
     "ChainResult",
     "Check",
     "ConformanceReport",
+    "ForceLoss",
+    "FusedForceLoss",
     "FusedPotential",
     "GraphNetwork",
     "GraphNetworkSettings",

@@ -24,7 +24,7 @@ from cgbench.models.radial import envelope
 #: Largest relative error of a table's slopes: below what single precision loses anyway.
 TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
 #: Intervals that are tried, until one is accurate enough.
-_INTERVALS: Final = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+_INTERVALS: Final = (512, 768, 1024, 2048, 4096, 8192, 16384, 32768)
 #: Distances at which tables are compared with the exact filters, evenly over the cutoffs; a prime
 #: number, so that they are at many places within the intervals.
 _N_CHECKED: Final = 101
@@ -140,6 +140,32 @@ class _Loss(torch.autograd.Function):
         return (None, *(torch.from_numpy(part) * scale for part in ctx.gradient))
 
 
+class _KnotValues(torch.autograd.Function):
+    """Values of a filter network at knots, in double precision both ways.
+
+    Gradients by the values of neighbouring knots are large and of opposite signs: single precision
+    would lose what is left of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, basis: Tensor, cutoff: Tensor, *weights: Tensor) -> Tensor:
+        first, first_bias, second, second_bias = (weight.double() for weight in weights)
+        hidden = torch.addmm(first_bias, basis, first.T).tanh_()
+        ctx.dtype = weights[0].dtype
+        ctx.save_for_backward(basis, cutoff, hidden, first, second)
+        return torch.addmm(second_bias, hidden, second.T).mul_(cutoff)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        basis, cutoff, hidden, first, second = ctx.saved_tensors
+        output = gradient * cutoff
+        inner = output @ second
+        inner = inner.addcmul_(inner * hidden, hidden, value=-1.0)
+        found = (inner.T @ basis, inner.sum(0), output.T @ hidden, output.sum(0))
+        return (inner @ first, None, *(one.to(ctx.dtype) for one in found))
+
+
 class _Spline(torch.autograd.Function):
     """Coefficients of splines from values at knots and the change at the first."""
 
@@ -163,8 +189,11 @@ def _weights(network: GraphNetwork, types: Tensor) -> tuple[Tensor, ...]:
     layers = network.interactions
     embedded = network.embedding.weight.index_select(0, types)
     send = [layer.send.weight for layer in layers[1:]]
+    tables = _tables(network)
     return (
-        _tables(network),
+        tables.to(embedded.dtype),
+        # From unrounded coefficients: their differences would lose digits otherwise.
+        (tables[:, 1:] - tables[:, :-1]).to(embedded.dtype),
         embedded,
         embedded @ layers[0].send.weight.T,
         torch.stack(send) if send else embedded.new_zeros((0, *layers[0].send.weight.shape)),
@@ -179,10 +208,10 @@ def _weights(network: GraphNetwork, types: Tensor) -> tuple[Tensor, ...]:
 
 
 def _tables(network: GraphNetwork) -> Tensor:
-    """Return spline coefficients (n_layers, n_intervals + 3, n_filters) accurate enough.
+    """Return spline coefficients (n_layers, n_intervals + 3, n_filters) that are accurate enough.
 
-    Which number of intervals is depends on the weights alone, so that a run that is resumed goes on
-    as it would have.
+    They are in double precision. The number of intervals depends on the weights alone, so that a
+    run that is resumed goes on as it would have.
 
     Raises:
         ValidationError: None is.
@@ -196,13 +225,13 @@ def _tables(network: GraphNetwork) -> Tensor:
     exact = exact_filters(network.radial, network.filter_networks, lower + width * places)
     error = float("nan")
     for n_intervals in _INTERVALS:
-        tables = _spline_tables(network, n_intervals).to(dtype)
-        error = 0.0
-        for table, (_, slope) in zip(tables.detach().double().numpy(), exact, strict=True):
+        tables = _spline_tables(network, n_intervals)
+        errors = []
+        for table, (_, slope) in zip(tables.detach().numpy(), exact, strict=True):
             found = spline_values(table, places * n_intervals)[1] * (n_intervals / width)
-            norm = max(float(np.linalg.norm(slope)), 1e-30)
-            # In this order an error that is not a number stays so.
-            error = max(float(np.linalg.norm(found - slope)) / norm, error)
+            errors.append(_norm(found - slope) / max(_norm(slope), 1e-30))
+        error = float(np.max(errors))
+        # What is not a number no finer table would mend: the loss will not be one either.
         if not error >= TABLE_TOLERANCE[dtype]:
             return tables
     raise ValidationError(
@@ -227,12 +256,16 @@ def _spline_tables(network: GraphNetwork, n_intervals: int) -> Tensor:
     first = RadialInput(basis[:1], basis_slope[:1], cutoff[:1, None], cutoff_slope[:1, None])
     tables = []
     for layer in network.filter_networks:
-        weights = doubled(layer)
-        hidden = torch.tanh(
-            torch.nn.functional.linear(basis, weights["hidden.weight"], weights["hidden.bias"])
-        )
-        values = torch.nn.functional.linear(hidden, weights["output.weight"], weights["output.bias"])
+        weights = (layer.hidden.weight, layer.hidden.bias, layer.output.weight, layer.output.bias)
+        values = _KnotValues.apply(basis, cutoff[:, None], *weights)  # type: ignore[no-untyped-call]
         # The envelope is flat at the upper cutoff always, at the lower one if there is one.
-        _, slope = functional_call(layer, weights, (first,))
-        tables.append(_Spline.apply(values * cutoff[:, None], slope[0] * spacing))  # type: ignore[no-untyped-call]
+        if radial.lower > 0:
+            slope = values.new_zeros(values.shape[1])
+        else:
+            slope = functional_call(layer, doubled(layer), (first,))[1][0] * spacing
+        tables.append(_Spline.apply(values, slope))  # type: ignore[no-untyped-call]
     return torch.stack(tables)
+
+
+def _norm(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.square(values).sum()))

@@ -1,7 +1,7 @@
 """The arrow from structures of any origin to ``result.json`` and a report, system by system."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cgbench.evaluate.ensemble_files import EnsembleFiles
 from cgbench.pipeline.beside import report_runs
 from cgbench.pipeline.novelty import with_novelty
 from cgbench.pipeline.paper import paper_stage
-from cgbench.pipeline.results import assemble, commands_for, printed, write_result_of
+from cgbench.pipeline.results import assemble, commands_for, noted, printed, write_result_of
 from cgbench.pipeline.scored_rows import RowRecord, Stopwatch, kept_row, row_inputs, write_row
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
@@ -281,7 +281,7 @@ def _scored(
             workers=plan.workers,
             progress=progress,
         )
-    row = _noted(row, [*source.notes, *ensemble.notes])
+    row = noted(row, [*source.notes, *ensemble.notes])
     with watch.stage("novelty"):
         row = with_novelty(row, ensemble, bundle, home=plan.home, seed=plan.seed, progress=progress)
     if plan.paper and ensemble.time_ordered:
@@ -291,15 +291,8 @@ def _scored(
             )
         row = replace(row, result=row.result.model_copy(update={"paper": analysis}))
     elif plan.paper:
-        row = _noted(row, ["The analysis of the reference work needs frames in time order."])
+        row = noted(row, ["The analysis of the reference work needs frames in time order."])
     return row
-
-
-def _noted(row: Scored, notes: Sequence[str]) -> Scored:
-    if not notes:
-        return row
-    told = (*(printed(note) for note in notes), *row.result.notes)
-    return replace(row, result=row.result.model_copy(update={"notes": told}))
 
 
 def _inputs(

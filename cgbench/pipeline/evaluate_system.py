@@ -23,7 +23,7 @@ from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.paper import paper_stage
 from cgbench.pipeline.prior_row import score_prior
 from cgbench.pipeline.programs import AnyPotential
-from cgbench.pipeline.results import printed
+from cgbench.pipeline.results import noted, printed
 from cgbench.pipeline.scored_rows import (
     RowRecord,
     Stopwatch,
@@ -33,7 +33,7 @@ from cgbench.pipeline.scored_rows import (
     scored_path,
     write_row,
 )
-from cgbench.pipeline.simulate import system_input
+from cgbench.pipeline.simulate import system_input, told_of_mass
 from cgbench.pipeline.stages import run_stage
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
@@ -289,7 +289,11 @@ def _scored(
         )
     # Where the time of scoring goes, as parts of it.
     watch.seconds.update({f"score: {stage}": spent for stage, spent in row.timings.items()})
-    if plan.paper:
+    mixing = [] if outcome.exchange is None else [outcome.exchange.described()]
+    row = noted(row, [*told_of_mass(plan.protocol), *mixing, *ensemble.notes])
+    if plan.paper and not ensemble.time_ordered:
+        row = noted(row, ["The analysis of the reference work needs frames in time order."])
+    elif plan.paper:
         with watch.stage("paper"):
             analysis = paper_stage(
                 ensemble, bundle, plan.out, seed=plan.seed, force=plan.force, progress=progress

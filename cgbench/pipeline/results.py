@@ -152,6 +152,14 @@ def commands_for(key: str, error: CgbenchError, home: Path | None) -> str:
     return printed(text)
 
 
+def noted(row: Scored, notes: Sequence[str]) -> Scored:
+    """Return a row that tells its reader more, before what it says already."""
+    if not notes:
+        return row
+    told = (*(printed(note) for note in notes), *row.result.notes)
+    return replace(row, result=row.result.model_copy(update={"notes": told}))
+
+
 def printed(text: str) -> str:
     """Return text as results hold it: printable and of a few lines."""
     return "".join(one if one.isprintable() or one == "\n" else "?" for one in text)[:2000]

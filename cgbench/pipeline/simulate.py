@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from cgbench import registry
+from cgbench.errors import UsageError
 from cgbench.evaluate import (
     Ensemble,
     ForceErrors,
@@ -18,10 +19,12 @@ from cgbench.evaluate import (
 from cgbench.models import model_hash
 from cgbench.pipeline.check import systems_of
 from cgbench.pipeline.programs import find_potential, load_potential
+from cgbench.pipeline.results import noted
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
 from cgbench.simulation import EngineChoice, SimulationOutcome, SystemInput, export_xtc
 from cgbench.simulation import simulate as run
+from cgbench.simulation.shards import Shard
 from cgbench.store import find_reference, read_trajectories
 
 
@@ -57,6 +60,8 @@ def simulate_model(
     threads: int | None = None,
     xtc: bool = False,
     engine: EngineChoice = "auto",
+    shard: Shard | None = None,
+    device: str | None = None,
     trust: bool = False,
     force: bool = False,
     home: Path | None = None,
@@ -65,6 +70,7 @@ def simulate_model(
     """Simulate a model under a protocol for each system into one ``trajectories.zarr``.
 
     A finished simulation of the same model, protocol and seed is kept; an unfinished one resumes.
+    With ``shard`` only its part of the replicas is run, with ``device`` the model is moved there.
 
     Raises:
         UsageError: Model, system, reference or protocol is not there, or the folder holds another
@@ -75,6 +81,14 @@ def simulate_model(
     chosen = registry.protocol(protocol)
     if threads is not None:
         torch.set_num_threads(threads)
+    if shard is not None and chosen.steps_per_exchange is not None:
+        raise UsageError(
+            f"protocol {protocol}: replicas that exchange temperatures stay in one process",
+            fix="use --threads, or a protocol of one temperature",
+        )
+    if device is not None:
+        potential.to(device)
+    replicas = None if shard is None else shard.replicas(chosen.n_replicas)
     target = out / "trajectories.zarr"
     outcomes = {}
     for key in systems_of(potential, systems, model):
@@ -87,11 +101,23 @@ def simulate_model(
             force=force,
             model_hash=model_hash(path),
             engine=engine,
+            replicas=replicas,
             progress=progress,
         )
         if xtc:
             export_xtc(target, out / "xtc", system=key)
     return outcomes
+
+
+def told_of_mass(protocol: Protocol) -> list[str]:
+    """Return the label of simulations whose beads have another mass than in the reference work."""
+    usual = registry.constants().bead_mass
+    if protocol.bead_mass == usual:
+        return []
+    return [
+        f"Repartitioned mass: {protocol.bead_mass:g} amu a bead instead of {usual:g} amu as in the "
+        "reference work. Populations do not depend on it, times do."
+    ]
 
 
 def score_simulation(
@@ -110,7 +136,7 @@ def score_simulation(
     ensemble = Ensemble.from_trajectory_set(
         read_trajectories(trajectories, bundle.system), name=name
     )
-    return score(
+    row = score(
         ensemble,
         bundle,
         protocol=protocol,
@@ -120,3 +146,4 @@ def score_simulation(
         workers=workers,
         progress=progress,
     )
+    return noted(row, [*told_of_mass(protocol), *ensemble.notes])

@@ -53,7 +53,8 @@ class Protocol(Frozen):
         output_interval: Time between frames in ps.
         start: How the start frames are chosen.
         drop_fraction: Fraction at the start of each trajectory that is not analysed.
-        bead_mass: Mass of every bead in amu.
+        bead_mass: Mass of every bead in amu. Another than the registry's constant, which is the
+            reference work's, is said in results: it changes times, not populations.
         lengths_per_system: Lengths in ps of the systems that differ from ``length``.
         model_msm_lag: Lag in ps of the Markov state model that weights the ensemble.
         source: Where the numbers are from.

@@ -41,6 +41,16 @@ class ExchangeOutcome(Frozen):
     acceptance: tuple[float | None, ...]
     round_trips: tuple[int, ...]
 
+    def described(self) -> str:
+        """Return a line for people."""
+        known = [share for share in self.acceptance if share is not None]
+        between = f"{min(known):.0%} to {max(known):.0%}" if known else "none"
+        return (
+            f"Replica exchange: {len(self.temperatures)} temperatures from "
+            f"{self.temperatures[0]:g} to {self.temperatures[-1]:g} K, acceptance {between}, "
+            f"{sum(self.round_trips)} round trips."
+        )
+
 
 @dataclass(frozen=True)
 class ExchangeState:

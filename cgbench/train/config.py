@@ -1,7 +1,7 @@
 """What a training run is: one YAML file, validated, frozen, fingerprinted."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -31,7 +31,9 @@ class TrainingConfig(Frozen):
     """One force-matching run: data, prior, network, optimiser, seed.
 
     ``force_map`` is ``null`` for the store's default. ``threads`` is ``null`` for torch's default;
-    runs with the same seed and the same number of threads give the same weights.
+    runs with the same seed, engine and number of threads give the same weights. ``engine`` is what
+    computes losses and gradients: ``fused``, compiled loops for processors, ``torch``, or ``auto``,
+    the first where it fits and else the second.
     """
 
     name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,127}$")
@@ -45,6 +47,7 @@ class TrainingConfig(Frozen):
     seed: int = pydantic.Field(default=1, ge=0)
     threads: int | None = pydantic.Field(default=None, ge=1)
     accelerator: str = "cpu"
+    engine: Literal["auto", "torch", "fused"] = "auto"
     licence: str = "MIT"
 
     @pydantic.field_validator("name")

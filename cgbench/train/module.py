@@ -6,10 +6,11 @@ import lightning
 import torch
 from torch import Tensor
 
-from cgbench.data import FrameBatch
-from cgbench.errors import SimulationError
-from cgbench.models import GraphNetwork
+from cgbench.data import FrameBatch, MixedBatch
+from cgbench.errors import SimulationError, ValidationError
+from cgbench.models import ForceLoss, FusedForceLoss, GraphNetwork
 from cgbench.train.config import OptimiserSettings
+from cgbench.train.engine import Engine, EngineChoice, choose_engine
 
 #: Intervals of the filter tables: 512 give forces and gradients to about 2e-6.
 _TABLE_INTERVALS: Final = 512
@@ -22,12 +23,22 @@ class ForceMatching(lightning.LightningModule):
     J. Chem. Phys. 128, 244114 (2008), eq. 12; delta learning: Wang et al., ACS Cent. Sci. 5, 755
     (2019)). Its minimum is the variance of the instantaneous forces around the mean force, which
     the data alone cannot tell.
+
+    Args:
+        network: The network.
+        optimiser: Settings of Adam and its schedule.
+        engine: What computes the loss and its gradient.
     """
 
-    def __init__(self, network: GraphNetwork, optimiser: OptimiserSettings) -> None:
+    def __init__(
+        self, network: GraphNetwork, optimiser: OptimiserSettings, engine: EngineChoice = "auto"
+    ) -> None:
         super().__init__()
         self.network = network
         self.settings = optimiser
+        self.engine_choice = engine
+        self.engine = Engine("torch", "no batch yet")
+        self._fused: FusedForceLoss | None = None
 
     def forces(self, batch: FrameBatch) -> Tensor:
         """Return the network's forces (n_frames, n_beads, 3), kcal/mol/Å, with their graph.
@@ -41,16 +52,43 @@ class ForceMatching(lightning.LightningModule):
         table = self.network.table(_TABLE_INTERVALS) if many else None
         return self.network.energy_forces_chains(batch.bead_types, batch.pos, table)[1]
 
-    def _loss(self, batch: FrameBatch, part: str) -> Tensor:
-        difference = self.forces(batch) - batch.forces
-        loss = difference.square().mean()
-        frames = len(batch.pos)
+    def match(self, batch: FrameBatch | MixedBatch) -> ForceLoss:
+        """Return the loss with its graph, and the forces, (n_beads, 3) for a mixed batch.
+
+        Raises:
+            UsageError: The engine that was asked for does not fit.
+            ValidationError: It is ``fused``, and the filters change too fast for its tables.
+        """
+        device = (batch.parts[0] if isinstance(batch, MixedBatch) else batch).pos.device
+        if self._fused is None:
+            self.engine = choose_engine(self.network, device, self.engine_choice)
+            if self.engine.name == "fused":
+                self._fused = FusedForceLoss(self.network)
+        if self._fused is not None:
+            try:
+                return _fused_loss(self._fused, batch)
+            except ValidationError as error:
+                if self.engine_choice == "fused":
+                    raise
+                self.engine = Engine("fused", f"some batches by torch: {error.what}")
+        if isinstance(batch, MixedBatch):
+            flat = batch.to_pyg()
+            found = self.network.energy_forces(flat.bead_type, flat.pos, flat.batch, len(batch))
+            return ForceLoss((found[1] - flat.forces).square().mean(), found[1].detach())
+        forces = self.forces(batch)
+        return ForceLoss((forces - batch.forces).square().mean(), forces.detach())
+
+    def _loss(self, batch: FrameBatch | MixedBatch, part: str) -> Tensor:
+        loss, forces = self.match(batch)
+        frames = len(batch)
         self.log(f"{part}_loss", loss, on_epoch=True, on_step=False, batch_size=frames)
         if part != "train":
-            self.log(f"{part}_l1", difference.abs().mean(), on_epoch=True, batch_size=frames)
+            target = batch.to_pyg().forces if isinstance(batch, MixedBatch) else batch.forces
+            difference = (forces - target).abs().mean()
+            self.log(f"{part}_l1", difference, on_epoch=True, batch_size=frames)
         return loss
 
-    def training_step(self, batch: FrameBatch, batch_index: int) -> Tensor:
+    def training_step(self, batch: FrameBatch | MixedBatch, batch_index: int) -> Tensor:
         """Return the loss of one batch.
 
         Raises:
@@ -67,7 +105,7 @@ class ForceMatching(lightning.LightningModule):
             )
         return loss
 
-    def validation_step(self, batch: FrameBatch, batch_index: int) -> None:
+    def validation_step(self, batch: FrameBatch | MixedBatch, batch_index: int) -> None:
         """Log the loss of one validation batch."""
         self._loss(batch, "val")
 
@@ -100,3 +138,10 @@ class ForceMatching(lightning.LightningModule):
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss", "interval": "epoch"},
         }
+
+
+def _fused_loss(fused: FusedForceLoss, batch: FrameBatch | MixedBatch) -> ForceLoss:
+    if isinstance(batch, MixedBatch):
+        flat = batch.to_pyg()
+        return fused.systems(flat.bead_type, flat.pos, flat.batch, flat.forces)
+    return fused.chains(batch.bead_types, batch.pos, batch.forces)

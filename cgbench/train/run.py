@@ -43,7 +43,8 @@ class TrainingOutcome(Frozen):
     """What a finished run says of itself (``training.json``).
 
     Losses are mean squared differences of the delta forces, (kcal/mol/Å)², on the validation
-    part; ``explained`` is the share of their variance that the network explains there.
+    part; ``explained`` is the share of their variance that the network explains there. ``engine``
+    is what computed losses and gradients, with the reason.
     """
 
     fingerprint: str
@@ -54,6 +55,8 @@ class TrainingOutcome(Frozen):
     explained: float
     seconds: float
     n_parameters: int
+    engine: str = "torch"
+    engine_reason: str = ""
 
 
 class _RunState(Frozen):
@@ -253,7 +256,7 @@ def train(
         batch_size=settings.optimiser.batch_size,
         seed=settings.seed,
     )
-    module = ForceMatching(network, settings.optimiser)
+    module = ForceMatching(network, settings.optimiser, settings.engine)
     trainer, best = _trainer(settings, out, checkpoint_minutes, progress)
     checkpoint = out / "logs" / "last.ckpt"
     started = time.monotonic()
@@ -319,6 +322,8 @@ def _finish(
         explained=1.0 - loss / variance,
         seconds=seconds,
         n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        engine=module.engine.name,
+        engine_reason=module.engine.reason,
     )
     spec = PotentialSpec(
         name=settings.name,
