@@ -241,21 +241,6 @@ def floor_seconds(n_beads: int, gigaflops: float) -> float:
     return PRODUCTS * 2e-9 * WIDTH * WIDTH * n_beads / gigaflops
 
 
-def least(function: Callable[[], object], seconds: float, repeats: int = 5) -> float:
-    """Return the least processor seconds of a call, over several times a number of calls."""
-    function()
-    began = time.process_time()
-    function()
-    n = max(1, round(seconds / repeats / max(time.process_time() - began, 1e-7)))
-    found = []
-    for _ in range(repeats):
-        began = time.process_time()
-        for _ in range(n):
-            function()
-        found.append((time.process_time() - began) / n)
-    return min(found)
-
-
 def measure_growth(case: Case, n_replicas: int, seconds: float) -> GrowthRow:
     """Measure the step of so many replicas of a chain."""
     dynamics, _ = dynamics_of(case, n_replicas, 1)
@@ -269,26 +254,39 @@ def measure_growth(case: Case, n_replicas: int, seconds: float) -> GrowthRow:
 
 
 def measure_parts(case: Case, n_replicas: int, seconds: float) -> PartsRow:
-    """Measure the parts of a step one by one."""
-    dynamics, _ = dynamics_of(case, n_replicas, 1)
-    whole, _ = take_turns(dynamics, None, "processor", seconds / 4, 4)
-    positions, potential = dynamics.state.positions, case.potential()
+    """Measure the parts of a step within the same steps, so that what else runs hits them alike."""
+    system, potential = case.system(), case.potential()
     alone = NetworkPotential(None, potential.prior, potential.spec)
-    types = case.system().bead_types
-    forces = choose_engine(potential, types, torch.float32).evaluate
-    prior_forces = choose_engine(alone, types, torch.float32).evaluate
-    both = least(lambda: forces(positions), seconds)
-    prior = least(lambda: prior_forces(positions), seconds / 4)
+    torch.set_num_threads(1)
+    both = choose_engine(potential, system.bead_types, torch.float32).evaluate
+    prior = choose_engine(alone, system.bead_types, torch.float32).evaluate
+    taken = dict.fromkeys(("forces", "prior", "noise"), 0.0)
+
+    def timed(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def wrapper(argument: Any) -> Any:
+            began = time.process_time()
+            result = function(argument)
+            taken[name] += time.process_time() - began
+            return result
+
+        return wrapper
+
+    prior = timed("prior", prior)
     streams = ReplicaStreams(SEED, range(n_replicas), case.n_beads)
-    blocks = iter(range(10**9))
-    noise = least(lambda: streams.noise(STEPS_PER_BLOCK * next(blocks)), seconds / 4)
-    noise /= STEPS_PER_BLOCK
+    starts = system.starts.repeat(n_replicas, 1, 1)
+    with mock.patch.object(streams, "noise", timed("noise", streams.noise)):
+        dynamics = ReplicaDynamics(timed("forces", both), SETTINGS, streams, starts)
+        n_steps = whole_blocks(own_steps(dynamics, STEPS_PER_BLOCK, "processor"), seconds)
+        taken.update(dict.fromkeys(taken, 0.0))
+        whole = n_steps * own_steps(dynamics, n_steps, "processor")
+        for _ in range(n_steps):
+            prior(dynamics.state.positions)
     return PartsRow(
         case=case.name,
-        network=(both - prior) / whole,
-        prior=prior / whole,
-        noise=noise / whole,
-        integrator=1.0 - (both + noise) / whole,
+        network=(taken["forces"] - taken["prior"]) / whole,
+        prior=taken["prior"] / whole,
+        noise=taken["noise"] / whole,
+        integrator=1.0 - (taken["forces"] + taken["noise"]) / whole,
     )
 
 

@@ -147,12 +147,12 @@ def tables() -> dict[str, str]:
 def filled(page: str) -> str:
     """Return a page with its tables replaced."""
     for name, text in tables().items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, _, rest = page.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
+        _, closed, after = rest.partition(end)
+        if not closed:
             raise SystemExit(f"{PAGE}: no markers for {name}")
-        page = f"{before}{begin}{text}{end}{after}"
+        page = f"{before}{begin}\n{text}\n{end}{after}"
     return page
 
 

@@ -1,5 +1,6 @@
 """Replica exchange in simulation: restart, failures, bookkeeping and what protocols allow."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +303,18 @@ def test_another_mass_is_labelled() -> None:
     assert told_of_mass(standard) == []
     (told,) = told_of_mass(standard.model_copy(update={"bead_mass": 24.0}))
     assert "24 amu a bead instead of 12 amu" in told
+
+
+def test_the_page_shows_the_measured_errors() -> None:
+    root = Path(__file__).parents[1]
+    found = json.loads((root / "benchmarks/results/replica_exchange.json").read_text())
+    page = (root / "docs/replica-exchange.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| the ")]
+    assert len(rows) == len(found["starts"])
+    for (_, *cells), measured in zip(rows, found["starts"].values(), strict=True):
+        ends = {kind: curve[-1] for kind, curve in measured["mean"].items()}
+        assert [cell.strip() for cell in cells] == [
+            f"{ends['plain']['force_evaluations']:,.0f}",
+            *(f"{ends[kind]['fes_rmse']:.2f}" for kind in ("plain", "plain_msm", "exchange")),
+        ]
+    assert f"differ by {found['floor']['fes_rmse']:.2f}:" in page

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cgbench.kernels.activation import rational
-from cgbench.kernels.training_block import (
+from cgbench.kernels.training_arrays import (
     TrainingWorkspace,
     Transposed,
     Weights,
-    training_block,
     training_workspace,
 )
+from cgbench.kernels.training_block import training_block
 
 #: Beads of a block: enough for matrix products at full speed, few enough to stay in the cache.
 BLOCK_BEADS: Final = 320

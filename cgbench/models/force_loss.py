@@ -101,7 +101,7 @@ class FusedForceLoss:
     def _loss(
         self, bead_types: Tensor, pos: Tensor, target: Tensor, edges: NDArray[np.int64]
     ) -> ForceLoss:
-        from cgbench.kernels.training_block import Weights
+        from cgbench.kernels.training_arrays import Weights
 
         types, kinds = torch.unique(bead_types, return_inverse=True)
         weights = _weights(self.network, types)
@@ -167,21 +167,30 @@ class _KnotValues(torch.autograd.Function):
 
 
 class _Spline(torch.autograd.Function):
-    """Coefficients of splines from values at knots and the change at the first."""
+    """Coefficients of splines from values at knots and the change at the first, and their steps.
+
+    Steps are taken before coefficients are rounded: they would lose digits otherwise.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, first_slope: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, values: Tensor, first_slope: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         from cgbench.kernels.training_spline import coefficients_from
 
-        return torch.from_numpy(coefficients_from(values.numpy(), first_slope.numpy()))
+        found = coefficients_from(values.numpy(), first_slope.numpy())
+        return torch.from_numpy(found).to(dtype), torch.from_numpy(np.diff(found, axis=0)).to(dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, table: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, None]:
         from cgbench.kernels.training_spline import gradient_to_values
 
-        values, first_slope = gradient_to_values(gradient.numpy())
-        return torch.from_numpy(values), torch.from_numpy(first_slope)
+        total, change = table.numpy().astype(np.float64), steps.numpy()
+        total[1:] += change
+        total[:-1] -= change
+        values, first_slope = gradient_to_values(total)
+        return torch.from_numpy(values), torch.from_numpy(first_slope), None
 
 
 def _weights(network: GraphNetwork, types: Tensor) -> tuple[Tensor, ...]:
@@ -189,11 +198,10 @@ def _weights(network: GraphNetwork, types: Tensor) -> tuple[Tensor, ...]:
     layers = network.interactions
     embedded = network.embedding.weight.index_select(0, types)
     send = [layer.send.weight for layer in layers[1:]]
-    tables = _tables(network)
+    tables, steps = _tables(network)
     return (
-        tables.to(embedded.dtype),
-        # From unrounded coefficients: their differences would lose digits otherwise.
-        (tables[:, 1:] - tables[:, :-1]).to(embedded.dtype),
+        tables,
+        steps,
         embedded,
         embedded @ layers[0].send.weight.T,
         torch.stack(send) if send else embedded.new_zeros((0, *layers[0].send.weight.shape)),
@@ -207,17 +215,15 @@ def _weights(network: GraphNetwork, types: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-def _tables(network: GraphNetwork) -> Tensor:
-    """Return spline coefficients (n_layers, n_intervals + 3, n_filters) that are accurate enough.
+def _tables(network: GraphNetwork) -> tuple[Tensor, Tensor]:
+    """Return spline coefficients (n_layers, n_intervals + 3, n_filters) and steps between them.
 
-    They are in double precision. The number of intervals depends on the weights alone, so that a
-    run that is resumed goes on as it would have.
+    They are accurate enough. The number of intervals depends on the weights alone, so that a run
+    that is resumed goes on as it would have.
 
     Raises:
         ValidationError: None is.
     """
-    from cgbench.kernels.spline import spline_values
-
     dtype = network.embedding.weight.dtype
     settings = network.settings
     lower, width = settings.cutoff_lower, settings.cutoff_upper - settings.cutoff_lower
@@ -225,15 +231,18 @@ def _tables(network: GraphNetwork) -> Tensor:
     exact = exact_filters(network.radial, network.filter_networks, lower + width * places)
     error = float("nan")
     for n_intervals in _INTERVALS:
-        tables = _spline_tables(network, n_intervals)
+        tables, steps = _spline_tables(network, n_intervals)
+        interval = (places * n_intervals).astype(np.int64)
+        t = (places * n_intervals - interval)[:, None]
         errors = []
-        for table, (_, slope) in zip(tables.detach().numpy(), exact, strict=True):
-            found = spline_values(table, places * n_intervals)[1] * (n_intervals / width)
+        for rows, (_, slope) in zip(steps.detach().numpy(), exact, strict=True):
+            found = 0.5 * (1 - t) ** 2 * rows[interval] + 0.5 * t**2 * rows[interval + 2]
+            found = (found + (0.5 + t - t**2) * rows[interval + 1]) * (n_intervals / width)
             errors.append(_norm(found - slope) / max(_norm(slope), 1e-30))
         error = float(np.max(errors))
         # What is not a number no finer table would mend: the loss will not be one either.
         if not error >= TABLE_TOLERANCE[dtype]:
-            return tables
+            return tables, steps
     raise ValidationError(
         "filters change too fast for a table",
         expected=f"a relative error of the slopes below {TABLE_TOLERANCE[dtype]:g}",
@@ -242,8 +251,8 @@ def _tables(network: GraphNetwork) -> Tensor:
     )
 
 
-def _spline_tables(network: GraphNetwork, n_intervals: int) -> Tensor:
-    """Return spline coefficients of all layers in double precision, with the weights' graph."""
+def _spline_tables(network: GraphNetwork, n_intervals: int) -> tuple[Tensor, Tensor]:
+    """Return spline coefficients of all layers and their steps, with the weights' graph."""
     settings, radial = network.settings, network.radial
     spacing = (settings.cutoff_upper - settings.cutoff_lower) / n_intervals
     knots = settings.cutoff_lower + spacing * torch.arange(n_intervals + 1, dtype=torch.float64)
@@ -263,8 +272,8 @@ def _spline_tables(network: GraphNetwork, n_intervals: int) -> Tensor:
             slope = values.new_zeros(values.shape[1])
         else:
             slope = functional_call(layer, doubled(layer), (first,))[1][0] * spacing
-        tables.append(_Spline.apply(values, slope))  # type: ignore[no-untyped-call]
-    return torch.stack(tables)
+        tables.append(_Spline.apply(values, slope, layer.hidden.weight.dtype))  # type: ignore[no-untyped-call]
+    return torch.stack([table for table, _ in tables]), torch.stack([steps for _, steps in tables])
 
 
 def _norm(values: NDArray[np.float64]) -> float:

@@ -127,6 +127,7 @@ class ForceMatching(lightning.LightningModule):
             self.network.parameters(),
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser,
