@@ -5,7 +5,7 @@
 One step is forces, their mean square error, its gradient by all weights, and AdamW, in single
 precision on one thread, for the reference architecture: 256 frames of the embedded sample of
 chignolin (10 beads), and 64 frames of a made-up globule of λ-repressor's size (80 beads), of whose
-pairs about a quarter are inside the cutoff. Every path is timed in a process of its own, one after
+pairs about a third are inside the cutoff. Every path is timed in a process of its own, one after
 the other in the same run, by processor time, and repeats until its seconds are over; rates are from
 the best step, medians are kept beside them. Peak memory is that of the process, with its libraries,
 and what it adds to the process before the first step. ``--peer`` names the Python of
@@ -89,7 +89,7 @@ class Results(Frozen):
 def globule(n_frames: int, n_beads: int) -> np.ndarray:
     """Chains of bonds of 3.8 Å in a sphere, no beads closer than 3.4 Å, (n_frames, n_beads, 3)."""
     generator = np.random.default_rng(SEED)
-    # With this radius about a quarter of the pairs of 80 beads are closer than the cutoff.
+    # With this radius about a third of the pairs of 80 beads are closer than the cutoff.
     radius = 3.95 * n_beads ** (1 / 3)
     chains: list[np.ndarray] = []
     while len(chains) < n_frames:

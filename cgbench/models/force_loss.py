@@ -24,7 +24,7 @@ from cgbench.models.radial import envelope
 #: Largest relative error of a table's slopes: below what single precision loses anyway.
 TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
 #: Intervals that are tried, until one is accurate enough.
-_INTERVALS: Final = (512, 768, 1024, 2048, 4096, 8192, 16384, 32768)
+_INTERVALS: Final = (512, 640, 768, 1024, 2048, 4096, 8192, 16384, 32768)
 #: Distances at which tables are compared with the exact filters, evenly over the cutoffs; a prime
 #: number, so that they are at many places within the intervals.
 _N_CHECKED: Final = 101
