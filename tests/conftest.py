@@ -1,6 +1,8 @@
 """Fixtures for the reference data, and the settings of property tests."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -48,3 +50,14 @@ def chignolin_dir(data_dir: Path) -> Path:
     folder = data_dir / "chignolin_implicit"
     _require(folder.is_dir(), f"{folder} is no folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def threads_of_torch() -> Iterator[None]:
+    """Give torch back the threads that it had: results are the same for the same number only."""
+    given = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else given
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and before > 0 and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
