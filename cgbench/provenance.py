@@ -82,6 +82,12 @@ def hardware() -> Hardware:
     )
 
 
+def _without_folders(argument: str) -> str:
+    """Return an argument, an absolute path as its last part: results say nothing of a machine."""
+    path = Path(argument)
+    return path.name if path.is_absolute() else argument
+
+
 def collect(seeds: dict[str, int] | None = None) -> Provenance:
     """Collect the provenance of a file that is about to be written."""
     return Provenance(
@@ -92,5 +98,5 @@ def collect(seeds: dict[str, int] | None = None) -> Provenance:
         packages=dict(_versions()),
         hardware=hardware(),
         seeds=dict(seeds or {}),
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [],
+        command=[Path(sys.argv[0]).name, *map(_without_folders, sys.argv[1:])] if sys.argv else [],
     )

@@ -8,7 +8,7 @@ exact gradient of the energy from that table.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,17 @@ from cgbench.models.radial import ExponentialNormalBasis, envelope
 
 #: Relative error of tabulated slopes that is lost in the rounding of single precision.
 SINGLE_PRECISION_TOLERANCE = 2e-6
+
+
+#: Largest relative error of the slopes of splines in compiled loops, by precision: below what
+#: single precision loses anyway.
+TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
+
+
+def relative_error(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
+    """Return the norm of a difference relative to the norm of the exact values."""
+    scale = max(float(np.sqrt(np.square(exact).sum())), 1e-30)
+    return float(np.sqrt(np.square(found - exact).sum())) / scale
 
 
 class Filters(NamedTuple):

@@ -17,12 +17,15 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from cgbench.errors import ValidationError
-from cgbench.models.filters import RadialInput, exact_filters
+from cgbench.models.filters import (
+    TABLE_TOLERANCE,
+    RadialInput,
+    exact_filters,
+    relative_error,
+)
 from cgbench.models.graph_network import GraphNetwork
 from cgbench.models.radial import envelope
 
-#: Largest relative error of a table's slopes: below what single precision loses anyway.
-TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
 #: Intervals that are tried, until one is accurate enough.
 _INTERVALS: Final = (512, 640, 768, 1024, 2048, 4096, 8192, 16384, 32768)
 #: Distances at which tables are compared with the exact filters, evenly over the cutoffs; a prime
@@ -238,7 +241,7 @@ def _tables(network: GraphNetwork) -> tuple[Tensor, Tensor]:
         for rows, (_, slope) in zip(steps.detach().numpy(), exact, strict=True):
             found = 0.5 * (1 - t) ** 2 * rows[interval] + 0.5 * t**2 * rows[interval + 2]
             found = (found + (0.5 + t - t**2) * rows[interval + 1]) * (n_intervals / width)
-            errors.append(_norm(found - slope) / max(_norm(slope), 1e-30))
+            errors.append(relative_error(found, slope))
         error = float(np.max(errors))
         # What is not a number no finer table would mend: the loss will not be one either.
         if not error >= TABLE_TOLERANCE[dtype]:
@@ -274,7 +277,3 @@ def _spline_tables(network: GraphNetwork, n_intervals: int) -> tuple[Tensor, Ten
             slope = functional_call(layer, doubled(layer), (first,))[1][0] * spacing
         tables.append(_Spline.apply(values, slope, layer.hidden.weight.dtype))  # type: ignore[no-untyped-call]
     return torch.stack([table for table, _ in tables]), torch.stack([steps for _, steps in tables])
-
-
-def _norm(values: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.square(values).sum()))

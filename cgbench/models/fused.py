@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cgbench.errors import ValidationError
-from cgbench.models.filters import exact_filters
+from cgbench.models.filters import TABLE_TOLERANCE, exact_filters, relative_error
 from cgbench.models.graph_network import GraphNetwork
 from cgbench.models.potential import ChainResult, NetworkPotential, PotentialSpec
 from cgbench.priors import Prior
 
-#: Largest relative error of a table's slopes: below what single precision loses anyway.
-TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
 #: Intervals that are tried, until one is accurate enough.
 _INTERVALS: Final = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 #: Places within an interval at which tables are compared with the exact filters.
@@ -131,7 +129,7 @@ def _tables(
             # As it will be used: rounded, if the network is in single precision.
             rounded = one.astype(np.float32).astype(np.float64) if tolerance > 1e-9 else one
             found = spline_values(rounded, scaled)[1] / spacing
-            errors.append(_norm(found - slope) / max(_norm(slope), 1e-30))
+            errors.append(relative_error(found, slope))
         error = float(max(errors))
         if error < tolerance:
             return np.stack(table), n_intervals, error
@@ -141,10 +139,6 @@ def _tables(
         found=f"{error:.2g} with {_INTERVALS[-1]} intervals",
         fix="simulate with --engine torch",
     )
-
-
-def _norm(values: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.square(values).sum()))
 
 
 def _network_arrays(network: GraphNetwork, bead_types: Tensor, tables: NDArray[np.float64]) -> Any:

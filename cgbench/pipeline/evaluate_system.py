@@ -23,7 +23,7 @@ from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.paper import paper_stage
 from cgbench.pipeline.prior_row import score_prior
 from cgbench.pipeline.programs import AnyPotential
-from cgbench.pipeline.results import noted, printed
+from cgbench.pipeline.results import failure_text, noted
 from cgbench.pipeline.scored_rows import (
     RowRecord,
     Stopwatch,
@@ -165,8 +165,7 @@ def evaluate_system(plan: Plan, system: str, progress: Progress = silent) -> Sys
     except (UsageError, IntegrityError):
         raise
     except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
-        text = str(error) if isinstance(error, CgbenchError) else f"{type(error).__name__}: {error}"
-        reason = printed(text)
+        reason = failure_text(error)
         row = failed(plan.identity.name, system, reason, seed=plan.seed, converged=bundle.converged)
         record_path(plan.out, system).unlink(missing_ok=True)
         write_scored(scored_path(plan.out, system), row)

@@ -17,7 +17,7 @@ from cgbench.evaluate import (
 )
 from cgbench.models import NetworkPotential
 from cgbench.pipeline.forces import force_errors
-from cgbench.pipeline.results import printed
+from cgbench.pipeline.results import failure_text
 from cgbench.pipeline.scored_rows import kept_row, row_inputs, row_record, scored_path, write_row
 from cgbench.pipeline.simulate import score_simulation, system_input
 from cgbench.pipeline.verdict import PRIOR_ROW, priors_of
@@ -123,8 +123,7 @@ def score_prior(
         except (UsageError, IntegrityError):
             row, spent = scored(again=True)
     except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
-        text = str(error) if isinstance(error, CgbenchError) else f"{type(error).__name__}: {error}"
-        row = failed(PRIOR_ROW, system, printed(text), seed=seed, converged=bundle.converged)
+        row = failed(PRIOR_ROW, system, failure_text(error), seed=seed, converged=bundle.converged)
         spent = {}
     return write_row(
         place,

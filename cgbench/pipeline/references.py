@@ -208,7 +208,7 @@ def _build(
             "stages_seconds": {name: round(value, 3) for name, value in stages.seconds.items()},
             "scheduler": scheduler if isinstance(scheduler, str) else "distributed.Client",
             "workers": workers,
-            "store": str(store.path),
+            "store": store.path.name if isinstance(store.path, Path) else str(store.path),
         },
     )
     return "built", bundle

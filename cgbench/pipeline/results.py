@@ -165,6 +165,12 @@ def printed(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else "?" for one in text)[:2000]
 
 
+def failure_text(error: Exception) -> str:
+    """Return an error as the reason of a failed row; one that is not of the suite with its kind."""
+    known = isinstance(error, CgbenchError)
+    return printed(str(error) if known else f"{type(error).__name__}: {error}")
+
+
 def write_result_of(folder: Path, result: Result) -> None:
     """Write ``result.json`` and ``provenance.json`` of a run."""
     config.write_model(folder / "provenance.json", result.provenance)
