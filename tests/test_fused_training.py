@@ -1,6 +1,10 @@
 """Losses and gradients of compiled loops against automatic differentiation of the twin."""
 
+import os
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -271,3 +275,27 @@ def test_splines_and_the_gradient_to_their_values(n_intervals: int) -> None:
     to_values, to_slope = gradient_to_values(weights)
     expected = float((weights * found).sum())
     assert (to_values * values).sum() + (to_slope * slope).sum() == pytest.approx(expected)
+
+
+FRESH = """
+import hashlib, torch
+from cgbench.models import FusedForceLoss, GraphNetwork, GraphNetworkSettings
+torch.manual_seed(1)
+network = GraphNetwork(GraphNetworkSettings())
+pos = 3.8 * torch.arange(10.0)[:, None] * torch.tensor([0.8, 0.6, 0.0]) + torch.randn(64, 10, 3)
+FusedForceLoss(network, 1).chains(torch.arange(1, 11), pos, torch.randn(64, 10, 3)).loss.backward()
+gradient = [weight.grad for weight in network.parameters() if weight.grad is not None]
+print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in gradient)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_code_just_compiled_and_code_from_the_disk_give_the_same_bits(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FRESH]
+    found = []
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+        found.append(done.stdout)
+        assert list(tmp_path.rglob("training_block.training_block*.nbc"))
+    assert found[0] == found[1]

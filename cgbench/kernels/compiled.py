@@ -5,6 +5,10 @@ never starts threads itself: nothing depends on how many there are. Sums may be 
 lets the compiler use vector instructions; that numbers may be infinite or not a number it has to
 respect. Machine code is kept on disk from one run to the next, where there is a place for it.
 
+Functions are inlined into those that call them. Left to itself the compiler calls the larger ones,
+and then the process that compiles binds such a call to the function's own machine code, but one
+that reads the code from disk to the caller's copy, optimised once more: last bits would differ.
+
 Importing this module takes half a second: import it inside functions.
 """
 
@@ -30,4 +34,6 @@ def compiled(function: Function) -> Function:
 
 
 def _decorator(*, cache: bool) -> Any:
-    return numba.njit(cache=cache, nogil=True, fastmath=_RELAXED, error_model="numpy")
+    return numba.njit(
+        cache=cache, nogil=True, fastmath=_RELAXED, error_model="numpy", forceinline=True
+    )
