@@ -15,6 +15,7 @@ from cgbench.cli import (
     evaluate,
     generate,
     info,
+    models,
     mutants,
     preprocess,
     reference,
@@ -68,6 +69,7 @@ app.command("mutants")(mutants.mutants)
 app.command("compare")(compare.compare)
 app.command("backmap")(backmap.backmap)
 app.command("report")(report.report)
+app.add_typer(models.app, name="models")
 app.add_typer(reference.app, name="reference")
 app.add_typer(viewer.app, name="viewer")
 app.add_typer(splits.app, name="splits")

@@ -14,6 +14,7 @@ from cgbench.registry.loader import (
     protocol,
     protocols,
     published_facts,
+    sequence_identity,
     split,
     splits,
     system,
@@ -24,6 +25,7 @@ from cgbench.registry.models import (
     MetricSpec,
     NativeStructure,
     PublishedFact,
+    SequenceIdentityRule,
     SplitSettings,
     SplitSpec,
     System,
@@ -40,6 +42,7 @@ from cgbench.registry.secondary_structure import (
     pairing_constants,
     secondary_structure,
 )
+from cgbench.registry.zoo import ZooModel, zoo, zoo_model
 
 __all__ = [
     "FILE_KINDS",
@@ -62,10 +65,12 @@ __all__ = [
     "PublishedFact",
     "RemoteFile",
     "SecondaryStructure",
+    "SequenceIdentityRule",
     "SplitSettings",
     "SplitSpec",
     "System",
     "TemperatureLadder",
+    "ZooModel",
     "add_metric",
     "bead_vocabulary",
     "constants",
@@ -82,8 +87,11 @@ __all__ = [
     "published_facts",
     "remote_files",
     "secondary_structure",
+    "sequence_identity",
     "split",
     "splits",
     "system",
     "systems",
+    "zoo",
+    "zoo_model",
 ]
