@@ -1,16 +1,22 @@
 """Optimiser steps per second and memory of force matching, of each of our paths and of a peer.
 
     python benchmarks/training.py [--peer PYTHON] [--seconds S] [--case NAME] [--out FILE]
+    python benchmarks/training.py --write
 
 One step is forces, their mean square error, its gradient by all weights, and AdamW, in single
 precision on one thread, for the reference architecture: 256 frames of the embedded sample of
 chignolin (10 beads), and 64 frames of a made-up globule of λ-repressor's size (80 beads), of whose
-pairs about a third are inside the cutoff. Every path is timed in a process of its own, one after
+pairs about a third are inside the cutoff. ``torch`` and ``compiled`` are those paths as training
+takes them, with filters from tables, and ``exact`` without. Every path is timed in a process of its own, one after
 the other in the same run, by processor time, and repeats until its seconds are over; rates are from
 the best step, medians are kept beside them. Peak memory is that of the process, with its libraries,
 and what it adds to the process before the first step. ``--peer`` names the Python of
 ``benchmarks/peers``. All processes keep the memory that they free (``MALLOC_*``), or the peer would
 be slower by far.
+
+The first step, which compiles what is not on the disk yet, is not among those; its wall time is kept.
+``--write`` puts the table of the results into docs/performance.md. Takes about five minutes, and
+some more where nothing is compiled yet.
 """
 
 import argparse
@@ -22,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +48,7 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 CASES = {"chignolin": (256, 10), "lambda": (64, 80)}
-PATHS = ("torch", "torch tables", "fused")
+PATHS = ("torch exact", "torch", "compiled exact", "compiled", "fused")
 CUTOFF = 12.0
 SEED = 5
 
@@ -61,6 +68,9 @@ class Measurement(Frozen):
         ratio: Steps per second in units of the peer's.
         peak_megabytes: Largest resident memory of the process.
         memory_ratio: The same in units of the peer's.
+        first_seconds: Wall time of the first step, with what is compiled or read from the disk.
+        gradient_error: Norm of the difference of the gradient, relative to that of ``torch exact``
+            in double precision; of our paths only.
     """
 
     case: str
@@ -74,6 +84,8 @@ class Measurement(Frozen):
     ratio: float | None
     peak_megabytes: float
     memory_ratio: float | None
+    first_seconds: float
+    gradient_error: float | None
 
 
 class Results(Frozen):
@@ -127,24 +139,47 @@ def make_batch(case: str, path: Path) -> float:
     return float((distance < CUTOFF).mean())
 
 
-def our_step(path: str, network: Any, arrays: Any) -> Callable[[], Any]:
+def our_loss(path: str, network: Any, arrays: Any) -> Callable[[], Any]:
     """Return a function that gives the loss of a batch with its graph."""
     import torch
 
-    from cgbench.models import FusedForceLoss
+    from cgbench.models import FusedForceLoss, TensorForceLoss
 
-    pos, target = torch.tensor(arrays["pos"]), torch.tensor(arrays["forces"])
-    types = torch.tensor(arrays["bead_types"])
+    batch = [torch.tensor(arrays[name]) for name in ("bead_types", "pos", "forces")]
     if path == "fused":
-        fused = FusedForceLoss(network)
-        return lambda: fused.chains(types, pos, target).loss
+        losses: FusedForceLoss | TensorForceLoss = FusedForceLoss(network)
+    else:
+        losses = TensorForceLoss(
+            network, compiled=path.startswith("compiled"), tabulated="exact" not in path
+        )
 
     def loss() -> Any:
-        table = network.table() if path == "torch tables" else None
-        forces = network.energy_forces_chains(types, pos, table)[1]
-        return (forces - target).square().mean()
+        found = losses.chains(*batch).loss
+        if isinstance(losses, TensorForceLoss) and losses.obstacle is not None:
+            raise SystemExit(losses.obstacle)
+        return found
 
     return loss
+
+
+def gradient_error(network: Any, arrays: Any) -> float:
+    """Return the error of a network's gradient on the first frames of a batch, of all weights."""
+    import torch
+
+    from cgbench.models import TensorForceLoss
+
+    exact = deepcopy(network).double()
+    exact.zero_grad()
+    batch = [torch.tensor(arrays[name]) for name in ("bead_types", "pos", "forces")]
+    TensorForceLoss(exact).chains(batch[0], batch[1].double(), batch[2].double()).loss.backward()
+    pairs = zip(network.parameters(), exact.parameters(), strict=True)
+    errors = [
+        torch.stack([(one.grad.double() - other.grad).norm(), other.grad.norm()])
+        for one, other in pairs
+        if one.grad is not None and other.grad is not None
+    ]
+    difference, whole = torch.stack(errors).square().sum(0).sqrt().tolist()
+    return float(difference / whole)
 
 
 def time_ours(path: str, batch: Path, seconds: float) -> dict[str, Any]:
@@ -157,24 +192,32 @@ def time_ours(path: str, batch: Path, seconds: float) -> dict[str, Any]:
     torch.manual_seed(1)
     network = GraphNetwork()
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-4, fused=True)
-    loss = our_step(path, network, np.load(batch))
+    arrays = np.load(batch)
+    loss = our_loss(path, network, arrays)
 
     def step() -> None:
         optimiser.zero_grad()
         loss().backward()
         optimiser.step()
 
+    started = time.perf_counter()
     step()
+    first = time.perf_counter() - started
     times: list[float] = []
     while sum(times) < seconds or len(times) < 3:
         started = time.process_time()
         step()
         times.append(time.process_time() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    optimiser.zero_grad()
+    loss().backward()
     return {
         "best_seconds": min(times),
         "median_seconds": float(np.median(times)),
         "steps": len(times),
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_megabytes": peak,
+        "first_seconds": first,
+        "gradient_error": gradient_error(network, arrays),
     }
 
 
@@ -216,6 +259,8 @@ def measure(case: str, paths: list[str], peer: str | None, seconds: float) -> tu
             ratio=base and round(base["best_seconds"] / one["best_seconds"], 2),
             peak_megabytes=round(one["peak_megabytes"], 1),
             memory_ratio=base and round(one["peak_megabytes"] / base["peak_megabytes"], 3),
+            first_seconds=round(one["first_seconds"], 1),
+            gradient_error=one.get("gradient_error"),
         )
         for path, one in found.items()
     ]
@@ -247,7 +292,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--worker", nargs=2, metavar=("PATH", "BATCH"), help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true", help="only write the table of the page")
     arguments = parser.parse_args()
+    if arguments.write:
+        from simulation_tables import write_page
+
+        write_page()
+        return
     if arguments.worker:
         path, batch = arguments.worker
         print(json.dumps(time_ours(path, Path(batch), arguments.seconds)))

@@ -95,7 +95,8 @@ def test_an_unknown_bead_is_named_with_its_position(call: object) -> None:
 
 def test_protocols() -> None:
     assert [p.id for p in registry.protocols()] == [
-        "demo", "smoke", "standard", "paper", "mutants", "replica-exchange",
+        "demo", "smoke", "standard", "paper", "paper-300", "paper-250", "mutants",
+        "replica-exchange",
     ]  # fmt: skip
     demo = registry.protocol("demo")
     assert (demo.n_replicas, demo.n_steps("chignolin-sample"), demo.steps_per_output) == (
@@ -106,6 +107,12 @@ def test_protocols() -> None:
     assert (paper.steps_per_output, paper.timestep) == (100, 0.001)
     assert paper.n_steps("bba") == 1_560_000
     assert paper.n_steps("lambda") == 6_250_000
+    for temperature in (300.0, 250.0):
+        cold = registry.protocol(f"paper-{temperature:g}").model_dump()
+        same = paper.model_dump() | {
+            name: cold[name] for name in ("id", "description", "temperature")
+        }
+        assert (cold["temperature"], cold) == (temperature, same)
     for protocol in registry.protocols():
         assert protocol.bead_mass == registry.constants().bead_mass
         assert protocol.drop_fraction == registry.constants().drop_fraction

@@ -82,7 +82,7 @@ def test_only_known_scripts_may_run() -> None:
     script_sources = next(part for part in policy.split(";") if "script-src" in part)
     assert "unsafe-inline" not in script_sources
     running = [item for item in elements.of("script") if item.get("type") is None]
-    assert len(running) == script_sources.count("'sha256-") == 3
+    assert len(running) == script_sources.count("'sha256-") == 5
     assert [key for _, attributes in elements.found for key in attributes if key[:2] == "on"] == []
 
 

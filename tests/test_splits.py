@@ -30,6 +30,7 @@ from cgbench.store import open_store
 @dataclass
 class Metadata:
     system: str = "toy"
+    sequence: str = "YYDPETGTWY"
     start_kind: tuple[str, ...] | None = None
 
 
@@ -353,7 +354,7 @@ def test_leaving_one_protein_out(tmp_path: Path, unit: str) -> None:
     others = np.concatenate([blocks.frames("train"), blocks.frames("test")])
     assert np.array_equal(seen.frames("train"), np.sort(others))
     assert len(seen.frames("test")) == 0
-    index.metadata.system = "lambda"
+    index.metadata.system, index.metadata.sequence = "lambda", registry.system("lambda").sequence
     unseen = make_split("lopo-lambda", index, settings(unit, gap=6))
     check_split(unseen, index)
     assert len(unseen.frames("train")) == len(unseen.frames("val")) == 0

@@ -312,7 +312,7 @@ def test_divergence_keeps_the_last_good_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(ForceMatching, "match", match)
-        with pytest.raises(SimulationError, match="diverged at epoch 1") as error:
+        with pytest.raises(SimulationError, match="diverged at epoch 2, batch") as error:
             train(settings(), out, home=home)
     assert error.value.exit_code == 5
     assert "learning_rate" in error.value.message

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cgbench.cli.adapters import Adapter, AdapterOptions, Trust
 from cgbench.cli.common import AsJson, console, print_json, progress_bars
 
 
@@ -13,10 +14,9 @@ def check(
     system: Annotated[
         list[str] | None, typer.Option("--system", help="Systems to check on (default: trained).")
     ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
-    ] = False,
+    adapter: Adapter = None,
+    adapter_option: AdapterOptions = None,
+    trust: Trust = False,
     home: Annotated[Path | None, typer.Option("--home", help="Data home.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -24,10 +24,18 @@ def check(
     from rich.console import Console
 
     from cgbench.pipeline.check import check_model
+    from cgbench.pipeline.programs import choice_of
     from cgbench.pipeline.tables import conformance_table
 
     with progress_bars() as progress:
-        report = check_model(model, system or None, trust=trust, home=home, progress=progress)
+        report = check_model(
+            model,
+            system or None,
+            trust=trust,
+            adapter=choice_of(adapter, adapter_option),
+            home=home,
+            progress=progress,
+        )
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

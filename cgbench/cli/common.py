@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from cgbench.errors import ValidationError
 from cgbench.progress import Progress as Listener
 
 Home = Annotated[
@@ -27,6 +28,7 @@ Home = Annotated[
     typer.Option("--home", help="Data home (default: CGBENCH_HOME, else the user data folder)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
+Check = Annotated[bool, typer.Option("--check", help="Change nothing; fail if out of date.")]
 Force = Annotated[bool, typer.Option("--force", help="Redo what is there already.")]
 
 #: Progress and messages go to stderr, so that stdout stays clean for ``--json`` and pipes.
@@ -72,3 +74,22 @@ def progress_bars() -> Iterator[Listener]:
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
     typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+
+
+def tell_changed(changed: list[Path], check: bool, as_json: bool, command: str) -> None:
+    """Print which generated files were written, or fail over those that are out of date.
+
+    Raises:
+        ValidationError: Nothing was to be changed, and some files are out of date.
+    """
+    if as_json:
+        print_json({"changed": [str(path) for path in changed], "written": not check})
+    elif not check:
+        for path in changed:
+            console.print(f"written: {path}", soft_wrap=True)
+    if check and changed:
+        raise ValidationError(
+            f"{len(changed)} files are not what they are generated from",
+            found=", ".join(str(path) for path in changed),
+            fix=command,
+        )

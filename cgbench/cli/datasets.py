@@ -5,13 +5,19 @@ from typing import Annotated
 
 import typer
 
-from cgbench.cli.common import AsJson, Home, console, print_json, progress_bars
-from cgbench.errors import ValidationError
+from cgbench.cli.common import (
+    AsJson,
+    Check,
+    Home,
+    console,
+    print_json,
+    progress_bars,
+    tell_changed,
+)
 
 app = typer.Typer(help="Cards and metadata of the data sets.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Option("--folder", help="Folder with one folder for each data set.")]
-Check = Annotated[bool, typer.Option("--check", help="Change nothing; fail if out of date.")]
 
 
 @app.command("cards")
@@ -19,7 +25,7 @@ def cards(folder: Folder = Path("datasets"), check: Check = False, as_json: AsJs
     """Write the tables of every data card from the registry and the measured facts."""
     from cgbench.pipeline.cards import update_cards
 
-    _tell(update_cards(folder, check=check), check, as_json, "cgbench datasets cards")
+    tell_changed(update_cards(folder, check=check), check, as_json, "cgbench datasets cards")
 
 
 @app.command("croissant")
@@ -29,7 +35,9 @@ def croissant(
     """Write the suite's Croissant metadata from the registry and the measured facts."""
     from cgbench.pipeline.croissant import update_croissant
 
-    _tell(update_croissant(folder, check=check), check, as_json, "cgbench datasets croissant")
+    tell_changed(
+        update_croissant(folder, check=check), check, as_json, "cgbench datasets croissant"
+    )
 
 
 @app.command("measure")
@@ -59,17 +67,3 @@ def measure(
         print_json(facts.model_dump(mode="json"))
     else:
         console.print(f"facts: {target}", soft_wrap=True)
-
-
-def _tell(changed: list[Path], check: bool, as_json: bool, command: str) -> None:
-    if as_json:
-        print_json({"changed": [str(path) for path in changed], "written": not check})
-    elif not check:
-        for path in changed:
-            console.print(f"written: {path}", soft_wrap=True)
-    if check and changed:
-        raise ValidationError(
-            f"{len(changed)} files are not what the registry and the measured facts say",
-            found=", ".join(str(path) for path in changed),
-            fix=command,
-        )

@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cgbench.cli.adapters import Adapter, AdapterOptions, Trust
 from cgbench.cli.common import AsJson, Force, Home, console, print_json, progress_bars
 from cgbench.cli.mutants import run_mutants
 from cgbench.errors import SimulationError, UsageError
 
 if TYPE_CHECKING:
     from cgbench.results import Result
+
+#: As in ``cgbench.results.leaks``, which is not imported before it is needed.
+Track = Literal["protein-specific", "multi-protein", "leave-one-out", "mutants", "sampler"]
 
 
 def evaluate(
@@ -75,10 +79,17 @@ def evaluate(
         bool,
         typer.Option("--prior/--no-prior", help="Simulate the model's prior alone beside it."),
     ] = True,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
-    ] = False,
+    adapter: Adapter = None,
+    adapter_option: AdapterOptions = None,
+    trust: Trust = False,
+    track: Annotated[
+        Track | None,
+        typer.Option(
+            "--track",
+            help="Refuse a MODEL that was not trained by the rules of this track "
+            "(default: the track that it is on; overlaps are marked).",
+        ),
+    ] = None,
     mirror: Annotated[
         str | None, typer.Option("--mirror", help="Address tried first, with --published.")
     ] = None,
@@ -92,8 +103,13 @@ def evaluate(
     Exit codes: 0 when at least one system was scored, 2 when every system is missing, 5 when every
     system that is there failed.
     """
+    from cgbench.pipeline.programs import choice_of
     from cgbench.pipeline.simulate import default_run_folder
 
+    if model is None and (adapter is not None or adapter_option):
+        raise UsageError("--adapter, --adapter-option: only with a MODEL")
+    if track is not None and (model is None or mutants):
+        raise UsageError("--track: only with a MODEL that is tested on proteins")
     if sum((model is not None, ensemble is not None, published is not None)) != 1:
         raise UsageError("give one of MODEL, --ensemble and --published, and no two")
     said = {
@@ -114,6 +130,7 @@ def evaluate(
             seed=seed,
             threads=threads,
             trust=trust,
+            adapter=choice_of(adapter, adapter_option),
             force=force,
             home=home,
             as_json=as_json,
@@ -155,7 +172,9 @@ def evaluate(
                 stable_step=stable_step,
                 prior=prior,
                 trust=trust,
+                adapter=choice_of(adapter, adapter_option),
                 name=name,
+                track=track,
                 force=force,
                 home=home,
                 progress=progress,

@@ -6,23 +6,28 @@ import typer
 from rich.console import Console
 
 from cgbench.cli import (
+    adapters,
     backmap,
     check,
     compare,
+    convert,
     datasets,
     demo,
     download,
     evaluate,
     generate,
     info,
+    leaderboard,
     models,
     mutants,
     preprocess,
+    priors,
     reference,
     report,
     simulate,
     specs,
     splits,
+    submit,
     train,
     viewer,
 )
@@ -60,7 +65,6 @@ app.command("info")(info.info)
 app.command("download")(download.download)
 app.command("generate")(generate.generate)
 app.command("preprocess")(preprocess.preprocess)
-app.command("train")(train.train)
 app.command("check")(check.check)
 app.command("simulate")(simulate.simulate)
 app.command("evaluate")(evaluate.evaluate)
@@ -68,12 +72,18 @@ app.command("specs")(specs.specs)
 app.command("mutants")(mutants.mutants)
 app.command("compare")(compare.compare)
 app.command("backmap")(backmap.backmap)
+app.command("convert")(convert.convert)
 app.command("report")(report.report)
+app.command("submit")(submit.submit)
 app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
 app.add_typer(reference.app, name="reference")
 app.add_typer(viewer.app, name="viewer")
+app.add_typer(adapters.app, name="adapters")
 app.add_typer(splits.app, name="splits")
+app.add_typer(priors.app, name="priors")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(leaderboard.app, name="leaderboard")
 
 
 #: Exit code after Ctrl-C, 128 + SIGINT as shells have it.

@@ -5,10 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cgbench.cli.common import AsJson, Force, Home, console, print_json, progress_bars
+from cgbench.cli.common import (
+    AsJson,
+    Check,
+    Force,
+    Home,
+    console,
+    print_json,
+    progress_bars,
+    tell_changed,
+)
 
 if TYPE_CHECKING:
     from cgbench.pipeline.zoo import ModelEntry
+
+Folder = Annotated[Path, typer.Option("--folder", help="Folder with one folder for each baseline.")]
 
 app = typer.Typer(help="The model zoo: weights by name and hash.", no_args_is_help=True)
 
@@ -44,6 +55,26 @@ def get(
         print_json(entry.model_dump(mode="json"))
     else:
         typer.echo(str(out or entry.path))
+
+
+@app.command("configs")
+def configs(
+    folder: Folder = Path("baselines"), check: Check = False, as_json: AsJson = False
+) -> None:
+    """Write the training configurations of the published proteins from the registry."""
+    from cgbench.pipeline.baselines import update_configs
+
+    tell_changed(update_configs(folder, check=check), check, as_json, "cgbench models configs")
+
+
+@app.command("cards")
+def cards(
+    folder: Folder = Path("baselines"), check: Check = False, as_json: AsJson = False
+) -> None:
+    """Write the tables of every model card from what its runs wrote."""
+    from cgbench.pipeline.baseline_cards import update_baseline_cards
+
+    tell_changed(update_baseline_cards(folder, check=check), check, as_json, "cgbench models cards")
 
 
 def _print(entries: "list[ModelEntry]") -> None:

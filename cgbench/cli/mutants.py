@@ -1,12 +1,16 @@
 """``cgbench mutants``: which variants a model keeps folded, and whether that means anything."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cgbench.cli.adapters import Adapter, AdapterOptions, Trust
 from cgbench.cli.common import AsJson, Force, Home, console, print_json, progress_bars
 from cgbench.errors import SimulationError, UsageError
+
+if TYPE_CHECKING:
+    from cgbench.adapters import AdapterChoice
 
 
 def mutants(
@@ -27,10 +31,9 @@ def mutants(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Torch threads of the simulation.")
     ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
-    ] = False,
+    adapter: Adapter = None,
+    adapter_option: AdapterOptions = None,
+    trust: Trust = False,
     force: Force = False,
     home: Home = None,
     as_json: AsJson = False,
@@ -40,6 +43,8 @@ def mutants(
     Stage one: one trajectory from the native structure of each variant, of the wild type, of a
     shuffled sequence and of poly-glycine. Stage two: the full protocol for variants that stay.
     """
+    from cgbench.pipeline.programs import choice_of
+
     run_mutants(
         model,
         system or None,
@@ -48,6 +53,7 @@ def mutants(
         seed=seed,
         threads=threads,
         trust=trust,
+        adapter=choice_of(adapter, adapter_option),
         force=force,
         home=home,
         as_json=as_json,
@@ -63,6 +69,7 @@ def run_mutants(
     seed: int,
     threads: int | None,
     trust: bool,
+    adapter: "AdapterChoice | None" = None,
     force: bool,
     home: Path | None,
     as_json: bool,
@@ -89,6 +96,7 @@ def run_mutants(
             seed=seed,
             threads=threads,
             trust=trust,
+            adapter=adapter,
             force=force,
             home=home,
             progress=progress,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cgbench.cli.adapters import Adapter, AdapterOptions, Trust
 from cgbench.cli.common import AsJson, Force, Home, console, print_json, progress_bars
 from cgbench.errors import SimulationError
 
@@ -33,15 +34,15 @@ def simulate(
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Only join parts that are there.")] = False,
     xtc: Annotated[bool, typer.Option("--xtc", help="Also export xtc with topology.")] = False,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Open a program (TorchScript, torch.export), which is code."),
-    ] = False,
+    adapter: Adapter = None,
+    adapter_option: AdapterOptions = None,
+    trust: Trust = False,
     force: Force = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a model from the reference's start frames; interrupted, it resumes."""
+    from cgbench.pipeline.programs import choice_of
     from cgbench.pipeline.shards import simulate_parts
     from cgbench.pipeline.simulate import default_run_folder
 
@@ -61,6 +62,7 @@ def simulate(
             xtc=xtc,
             engine=engine,
             trust=trust,
+            adapter=choice_of(adapter, adapter_option),
             force=force,
             home=home,
             progress=progress,

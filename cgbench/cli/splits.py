@@ -1,19 +1,28 @@
 """``cgbench splits``: canonical divisions into train, validation and test."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cgbench.cli.common import AsJson, Home, console, print_json
+from cgbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from cgbench.pipeline.left_out import Surveyed
 
 app = typer.Typer(help="Make and check splits.", no_args_is_help=True)
+
+#: Stands for every split that leaves one published protein out.
+LEAVE_ONE_OUT = "lopo"
 
 
 @app.command("make")
 def make(
-    system: Annotated[str, typer.Argument(help="A system with a local store.")],
-    split: Annotated[str, typer.Option("--split", help="Split id.")] = "block-v1",
+    system: Annotated[list[str], typer.Argument(help="Systems with local stores.")],
+    split: Annotated[
+        str, typer.Option("--split", help="Split id; lopo for all that leave one protein out.")
+    ] = "block-v1",
     out: Annotated[
         Path | None, typer.Option("--out", help="File (default: in the data home).")
     ] = None,
@@ -25,39 +34,139 @@ def make(
     from cgbench.splits import make_split, split_settings, write_split
     from cgbench.store import open_store
 
-    store = open_store(system, home)
-    made = make_split(split, store, split_settings(store, home))
-    target = out or data_home(home) / "splits" / store.metadata.system / f"{split}.json"
-    write_split(target, made)
+    ids = _ids(split)
+    if out is not None and (len(system) > 1 or len(ids) > 1):
+        raise UsageError("--out is the file of one split of one system")
+    made: list[dict[str, Any]] = []
+    for name in system:
+        store = open_store(name, home)
+        settings = split_settings(store, home)
+        for one in ids:
+            result = make_split(one, store, settings)
+            target = out or data_home(home) / "splits" / store.metadata.system / f"{one}.json"
+            write_split(target, result)
+            why = result.settings.excluded_because
+            made.append(
+                {
+                    "split": str(target),
+                    "id": result.id,
+                    "system": result.system,
+                    "fingerprint": result.fingerprint,
+                    "frames": {part: len(result.frames(part)) for part in ("train", "val", "test")},
+                    "excluded_because": why,
+                }
+            )
+            if not as_json:
+                note = "" if why is None else f" (not trained on: {why})"
+                console.print(f"split: {target}{note}", soft_wrap=True)
     if as_json:
-        print_json(
-            {
-                "split": str(target),
-                "id": made.id,
-                "system": made.system,
-                "fingerprint": made.fingerprint,
-                "frames": {part: len(made.frames(part)) for part in ("train", "val", "test")},
-            }
-        )
-    else:
-        console.print(f"split: {target}", soft_wrap=True)
+        print_json(made[0] if len(made) == 1 else made)
 
 
 @app.command("check")
 def check(
-    system: Annotated[str, typer.Argument(help="A system with a local store.")],
-    split: Annotated[str, typer.Option("--split", help="Split id or file.")] = "block-v1",
+    system: Annotated[
+        str | None,
+        typer.Argument(help="A system with a local store; none for all that a lopo split knows."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="Split id or file; lopo for every left-out protein.")
+    ] = "block-v1",
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a split is disjoint, complete, keeps its gap and belongs to the store."""
+    """Check that a split is disjoint, complete, keeps its gap and belongs to the store.
+
+    Of a split that leaves a protein out it says which data are not trained on, and why; without
+    SYSTEM for every system, variant and store at hand, whose files of the split are checked too.
+    """
     from cgbench.splits import check_split, read_split
     from cgbench.store import find_split, open_store
 
+    if system is None:
+        _survey(split, home, as_json)
+        return
     path = find_split(system, split, home)
     checked = read_split(path)
-    check_split(checked, open_store(system, home))
+    store = open_store(system, home)
+    check_split(checked, store)
+    rule = checked.settings
+    found: dict[str, object] = {
+        "split": str(path),
+        "valid": True,
+        "fingerprint": checked.fingerprint,
+    }
+    told = f"valid: {checked.fingerprint}"
+    if rule.left_out is not None:
+        from cgbench.splits import relation
+
+        kin = relation(rule.left_out, checked.system, store.metadata.sequence)
+        found |= {"left_out": rule.left_out, "excluded": kin.excluded, "reason": kin.reason}
+        told += f"\n{'not trained on' if kin.excluded else 'trained on'}: {kin.reason}"
     if as_json:
-        print_json({"split": str(path), "valid": True, "fingerprint": checked.fingerprint})
+        print_json(found)
     else:
-        console.print(f"valid: {checked.fingerprint}", soft_wrap=True)
+        console.print(told, soft_wrap=True)
+
+
+def _ids(split: str) -> list[str]:
+    """Return the ids that a name on the command line stands for."""
+    if split != LEAVE_ONE_OUT:
+        return [split]
+    from cgbench import registry
+
+    return [one.id for one in registry.splits() if one.left_out is not None]
+
+
+def _survey(split: str, home: Path | None, as_json: bool) -> None:
+    """Show what one or all splits that leave a protein out leave out.
+
+    Raises:
+        UsageError: The split leaves no protein out, so that it needs a system.
+        ValidationError: A file of such a split at hand is wrong.
+    """
+    from cgbench.pipeline.left_out import left_out_of, require_valid, survey
+
+    found: dict[str, tuple[Surveyed, ...]] = {}
+    for one in _ids(split):
+        left_out = left_out_of(one)
+        if left_out is None:
+            raise UsageError(
+                f"{one}: give a SYSTEM", fix=f"cgbench splits check SYSTEM --split {one}"
+            )
+        found[left_out] = survey(left_out, home)
+    if as_json:
+        described = [
+            {"id": f"lopo-{key}", "left_out": key, "systems": [row.described() for row in rows]}
+            for key, rows in found.items()
+        ]
+        print_json(described[0] if len(described) == 1 else described)
+    else:
+        _print(found)
+    for rows in found.values():
+        require_valid(rows)
+
+
+def _print(found: "dict[str, tuple[Surveyed, ...]]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("left out", "not trained on"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("because", overflow="fold")
+    for left_out, rows in found.items():
+        for row in rows:
+            if row.relation.excluded:
+                table.add_row(left_out, row.relation.system, row.relation.reason)
+        others = [row.relation for row in rows if not row.relation.excluded]
+        known = [one for one in others if one.identity is not None]
+        nearest = max(known, key=lambda one: one.identity or 0.0, default=None)
+        if nearest is not None:
+            told = f"{len(others)} others are; the nearest is {nearest.system}, {nearest.reason}"
+            table.add_row("", "", told)
+        table.add_section()
+    Console().print(table)
+    files = [row for rows in found.values() for row in rows if row.split is not None]
+    console.print(f"{len(files)} file(s) of these splits are at hand", soft_wrap=True)

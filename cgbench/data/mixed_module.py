@@ -9,7 +9,7 @@ import numpy as np
 
 from cgbench.data.dataset import ProteinForcesDataset, resolve_split
 from cgbench.data.mixed import MixedLoader
-from cgbench.data.module import TrainerEpochs, check_identity
+from cgbench.data.module import TrainerEpochs, check_identity, thinned
 from cgbench.data.stream import Mode
 from cgbench.data.weights import FrameWeights, ProteinWeights
 from cgbench.errors import UsageError, ValidationError
@@ -46,6 +46,8 @@ class MultiProteinDataModule(lightning.LightningDataModule):
         home: Data home to look names up in.
         threads: Blocks that are read at the same time for each streamed system.
         pin_memory: Whether training batches lie in page-locked memory.
+        frame_stride: Every so many frames of each trajectory train, for all systems or by system
+            (those that are not named have all); other parts have all frames.
 
     Raises:
         UsageError: No such store, split or force map, or a system is named twice.
@@ -69,6 +71,7 @@ class MultiProteinDataModule(lightning.LightningDataModule):
         home: Path | None = None,
         threads: int = 1,
         pin_memory: bool = False,
+        frame_stride: Mapping[str, int] | int = 1,
     ) -> None:
         super().__init__()
         opened = [
@@ -105,6 +108,10 @@ class MultiProteinDataModule(lightning.LightningDataModule):
         self.mode = mode
         self.threads = threads
         self.pin_memory = pin_memory
+        self.frame_stride = {
+            key: frame_stride if isinstance(frame_stride, int) else frame_stride.get(key, 1)
+            for key in self.stores
+        }
         self._datasets: dict[str, tuple[ProteinForcesDataset, ...]] = {}
         self._train: tuple[tuple[int, int], _TrainerLoader] | None = None
         # Now, so that a split of another store is told before a run begins; nothing is read yet.
@@ -119,8 +126,11 @@ class MultiProteinDataModule(lightning.LightningDataModule):
         """
         if part not in self._datasets:
             self._datasets[part] = tuple(
-                ProteinForcesDataset(
-                    store, part, self.splits[key], self.force_maps[key], self.priors[key]
+                thinned(
+                    ProteinForcesDataset(
+                        store, part, self.splits[key], self.force_maps[key], self.priors[key]
+                    ),
+                    self.frame_stride[key] if part == "train" else 1,
                 )
                 for key, store in self.stores.items()
                 if len(self.splits[key].frames(part, np.asarray(store.valid, dtype=bool)))
@@ -160,8 +170,7 @@ class MultiProteinDataModule(lightning.LightningDataModule):
         self._train[1].trainer = self.trainer
         return self._train[1]
 
-    def _each(self, part: str) -> list[MixedLoader]:
-        rank, world_size = self._rank()
+    def _each(self, part: str, rank: int = 0, world_size: int = 1) -> list[MixedLoader]:
         return [
             MixedLoader(
                 (dataset,),
@@ -177,11 +186,11 @@ class MultiProteinDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> list[MixedLoader]:
         """Return batches of the validation part, in order, for each of ``systems("val")``."""
-        return self._each("val")
+        return self._each("val", *self._rank())
 
     def test_dataloader(self) -> list[MixedLoader]:
         """Return batches of the test part, in order, for each of ``systems("test")``."""
-        return self._each("test")
+        return self._each("test", *self._rank())
 
     def validation_variance(self) -> dict[str, float]:
         """Return the mean square of the validation (delta) forces by system, (kcal/mol/Å)²."""
@@ -196,7 +205,9 @@ class MultiProteinDataModule(lightning.LightningDataModule):
         return found
 
     def _identity(self) -> dict[str, Any]:
-        return {
+        strides = " ".join(map(str, self.frame_stride.values()))
+        thin = {"frame_strides": strides} if max(self.frame_stride.values()) > 1 else {}
+        return thin | {
             "systems": " ".join(self.stores),
             "store_fingerprints": " ".join(item.store_fingerprint for item in self.splits.values()),
             "split_fingerprints": " ".join(item.fingerprint for item in self.splits.values()),

@@ -5,14 +5,53 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
+from numpy.typing import NDArray
 
 from cgbench.data.dataset import ProteinForcesDataset, resolve_split
 from cgbench.data.loader import BlockShuffleLoader
 from cgbench.data.stream import Mode
-from cgbench.errors import ValidationError
+from cgbench.errors import UsageError, ValidationError
 from cgbench.priors import PriorParameters
 from cgbench.splits import Split
 from cgbench.store import SystemStore, open_store
+
+
+def frames_of_stride(
+    store: SystemStore, frames: NDArray[np.int64], stride: int
+) -> NDArray[np.bool_]:
+    """Tell which frames (n,) are the first, and every ``stride``-th from there, of a trajectory.
+
+    Raises:
+        UsageError: The stride is below 1.
+    """
+    if stride < 1:
+        raise UsageError("frame stride", expected="at least 1", found=stride)
+    if stride == 1:
+        return np.ones(len(frames), dtype=bool)
+    starts = np.asarray(store.trajectory_bounds, dtype=np.int64)[:, 0]
+    within = frames - starts[np.searchsorted(starts, frames, side="right") - 1]
+    chosen: NDArray[np.bool_] = within % stride == 0
+    return chosen
+
+
+def thinned(dataset: ProteinForcesDataset, stride: int) -> ProteinForcesDataset:
+    """Return the dataset of every so many frames of each trajectory.
+
+    Raises:
+        UsageError: The stride is below 1.
+        ValidationError: No frame is left.
+    """
+    if stride == 1:
+        return dataset
+    chosen = np.flatnonzero(frames_of_stride(dataset.store, dataset.frames, stride))
+    if not len(chosen):
+        raise ValidationError(
+            f"{dataset.system}: every {stride}th frame of the trajectories is none of part "
+            f"{dataset.part!r}",
+            fix="choose a smaller frame_stride",
+        )
+    return dataset.index_select(chosen)
 
 
 class TrainerEpochs:
@@ -53,9 +92,10 @@ class ForcesDataModule(lightning.LightningDataModule):
         home: Data home to look names up in.
         threads: Blocks that are read at the same time in mode ``stream``.
         pin_memory: Whether training batches lie in page-locked memory.
+        frame_stride: Every so many frames of each trajectory train; other parts have all.
 
     Raises:
-        UsageError: No such store, split or force map.
+        UsageError: No such store, split or force map, or a stride below 1.
         ValidationError: The split was made for another store.
     """
 
@@ -73,6 +113,7 @@ class ForcesDataModule(lightning.LightningDataModule):
         home: Path | None = None,
         threads: int = 1,
         pin_memory: bool = False,
+        frame_stride: int = 1,
     ) -> None:
         super().__init__()
         self.store = store if isinstance(store, SystemStore) else open_store(store, home)
@@ -85,6 +126,7 @@ class ForcesDataModule(lightning.LightningDataModule):
         self.mode = mode
         self.threads = threads
         self.pin_memory = pin_memory
+        self.frame_stride = frame_stride
         self._loaders: dict[tuple[str, int, int], _TrainerLoader] = {}
         self._datasets: dict[str, ProteinForcesDataset] = {}
         # Now, so that a split of another store is told before a run begins; nothing is read yet.
@@ -98,9 +140,9 @@ class ForcesDataModule(lightning.LightningDataModule):
             ValidationError: It holds no valid frame.
         """
         if part not in self._datasets:
-            self._datasets[part] = ProteinForcesDataset(
-                self.store, part, self.split, self.force_map, self.prior
-            )
+            dataset = ProteinForcesDataset(self.store, part, self.split, self.force_map, self.prior)
+            stride = self.frame_stride if part == "train" else 1
+            self._datasets[part] = thinned(dataset, stride)
         return self._datasets[part]
 
     def _loader(self, part: str) -> _TrainerLoader:
@@ -152,7 +194,8 @@ class ForcesDataModule(lightning.LightningDataModule):
         return total / count
 
     def _identity(self) -> dict[str, Any]:
-        return {
+        stride = {} if self.frame_stride == 1 else {"frame_stride": self.frame_stride}
+        return stride | {
             "store_fingerprint": self.split.store_fingerprint,
             "split_fingerprint": self.split.fingerprint,
             "force_map": self.force_map,

@@ -130,6 +130,7 @@ class EpochOrder:
         self.entropy = entropy
         self.shuffle = shuffle
         self.rank = rank
+        self.world_size = world_size
         self.n_frames = len(frames) // world_size
         self.weights = weights
         self._whole: list[Positions] | None = None
@@ -168,14 +169,17 @@ class EpochOrder:
             epoch, first = epoch + 1, 0
 
     def positions(self, epoch: int) -> Positions:
-        """Return this rank's frames of an epoch in an order without blocks."""
+        """Return this rank's frames of an epoch in an order without blocks.
+
+        Ranks take turns: their n-th batches together are the n-th batch of one process whose
+        batches are as large as all of theirs.
+        """
         items = np.arange(len(self.frames))
         if self.weights is not None:
             items = np.repeat(items, repeats(self.weights, self._random(epoch, _REPEATS)))
         if self.shuffle:
             items = items[self._random(epoch).permutation(len(items))]
-        begin = self.rank * self.n_frames
-        return items[begin : begin + self.n_frames]
+        return items[self.rank : self.n_frames * self.world_size : self.world_size]
 
     def blocks(self, epoch: int) -> list[Positions]:
         """Return this rank's blocks in the order of an epoch."""

@@ -88,6 +88,7 @@ def score(
             force_errors=force_errors,
             n_resamples=number,
             converged=bundle.converged,
+            synthetic=bundle.metadata.synthetic,
         )
     workers = default_workers() if workers is None else workers
     statistics = reference or reference_statistics(
@@ -153,6 +154,7 @@ def score(
             converged=bundle.converged,
             simulation_converged=verdict.converged,
             simulation_converged_reason=verdict.reason,
+            synthetic=bundle.metadata.synthetic,
             notes=(*weighting.notes, *notes(kept.n_trajectories, statistics), *told),
         ),
         seed=seed,
@@ -233,6 +235,7 @@ def failed(
     force_errors: ForceErrors | None = None,
     n_resamples: int | None = None,
     converged: bool | None = None,
+    synthetic: bool = False,
 ) -> Scored:
     """Return the row of a model that gave nothing to score: the registry's penalties.
 
@@ -245,6 +248,7 @@ def failed(
         force_errors: Errors on the test part.
         n_resamples: Number of resamples; the registry's if None.
         converged: Whether the reference is.
+        synthetic: Whether the reference is of data with known answers.
     """
     number = registry.constants().n_resamples if n_resamples is None else n_resamples
     metrics: dict[str, MetricValue] = {}
@@ -265,6 +269,7 @@ def failed(
             n_frames=None if ensemble is None else ensemble.n_frames,
             dead_fraction=1.0 if ensemble is not None and ensemble.n_frames else None,
             converged=converged,
+            synthetic=synthetic,
         ),
         seed=seed,
         n_trajectories=0,

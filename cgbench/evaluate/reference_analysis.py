@@ -69,6 +69,7 @@ class ReferenceInput:
         native: (n_beads, 3) native conformer in Å.
         frame_interval: Time between frames in ps.
         store_fingerprint: Where the frames come from.
+        synthetic: Whether they are of a model made to have known answers.
     """
 
     system: AnalysedSystem
@@ -77,6 +78,7 @@ class ReferenceInput:
     native: NDArray[np.float32]
     frame_interval: float
     store_fingerprint: str
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def build_from_store(
             native=native,
             frame_interval=interval,
             store_fingerprint=store.fingerprint,
+            synthetic=store.metadata.synthetic,
         ),
         seed=seed,
         n_resamples=n_resamples,
@@ -291,6 +292,7 @@ def _metadata(
         settings_fingerprint=settings_fingerprint(
             system, source.store_fingerprint, source.native, interval, seed, n_resamples
         ),
+        synthetic=source.synthetic,
     )
 
 

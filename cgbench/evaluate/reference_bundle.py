@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
@@ -117,6 +117,16 @@ class ReferenceMetadata(Frozen):
     smoothing: float
     convergence: Convergence | None = None
     settings_fingerprint: str | None = None
+    #: Made from a store of frames with known answers, not from reference data.
+    synthetic: bool = False
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_later_fields(
+        self, handler: pydantic.SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        # Bundles of reference data keep the fingerprints that they had before there were others.
+        data: dict[str, Any] = handler(self)
+        return data if self.synthetic else {k: v for k, v in data.items() if k != "synthetic"}
 
 
 @dataclass(frozen=True)

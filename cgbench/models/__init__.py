@@ -1,42 +1,61 @@
-"""The potentials that cgbench trains, simulates and scores: graph networks on top of priors."""
+"""The potentials that cgbench trains, simulates and scores: graph networks and simpler models."""
 
 from pathlib import Path
 
 import torch
 
+from cgbench.models.chain_model import ChainModel
 from cgbench.models.conformance import Check, ConformanceReport, check_potential
+from cgbench.models.device import DevicePotential
 from cgbench.models.files import load_model, model_hash, save_model
 from cgbench.models.force_loss import ForceLoss, FusedForceLoss
 from cgbench.models.fused import FusedPotential
+from cgbench.models.go_model import GoChain, GoConstants, GoModel, GoModelSettings
 from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
 from cgbench.models.memory import keep_freed_memory
+from cgbench.models.pair_spline import PairSpline, PairSplineSettings
 from cgbench.models.pairs import Pairs
 from cgbench.models.potential import (
     ChainResult,
     NetworkPotential,
     Potential,
     PotentialSpec,
+    SeedSpread,
+    SelectedBy,
     TrainedOn,
 )
 from cgbench.models.programs import ProgramPotential, load_program
+from cgbench.models.tensor_loss import TensorForceLoss, compiler_obstacle
 from cgbench.models.torchmdnet_weights import from_torchmdnet
 
 __all__ = [
+    "ChainModel",
     "ChainResult",
     "Check",
     "ConformanceReport",
+    "DevicePotential",
     "ForceLoss",
     "FusedForceLoss",
     "FusedPotential",
+    "GoChain",
+    "GoConstants",
+    "GoModel",
+    "GoModelSettings",
     "GraphNetwork",
     "GraphNetworkSettings",
     "NetworkPotential",
+    "PairSpline",
+    "PairSplineSettings",
     "Pairs",
     "Potential",
     "PotentialSpec",
     "ProgramPotential",
+    "TensorForceLoss",
+    "SeedSpread",
+    "SelectedBy",
     "TrainedOn",
     "check_potential",
+    "compiler_obstacle",
     "from_torchmdnet",
     "keep_freed_memory",
     "load",
@@ -65,8 +84,8 @@ def load(
 
     Raises:
         UsageError: Neither a file nor a known name.
-        IntegrityError: The file is damaged or not safe.
+        IntegrityError: The file is damaged or not safe, or not the one of that name in the zoo.
     """
-    from cgbench.store import find_model
+    from cgbench.models.zoo import find_weights
 
-    return load_model(find_model(str(name_or_path), home), device=device, dtype=dtype)
+    return load_model(find_weights(str(name_or_path), home), device=device, dtype=dtype)

@@ -2,7 +2,10 @@
 
 Version 1 is a ``torch.save`` archive of one dictionary: ``format`` ("cgbench-model"), ``version``
 (1), ``spec`` (JSON of PotentialSpec), ``network`` (``settings`` as JSON and ``state`` as named
-tensors, or None) and ``prior`` (JSON of PriorParameters, or None).
+tensors, or None) and ``prior`` (JSON of PriorParameters, or None). Its network is a graph network.
+
+Version 2 differs in one thing: ``network`` has a ``kind``, one of those in ``KINDS``. Graph
+networks are still written in version 1, so that every version of the package reads them.
 """
 
 import hashlib
@@ -21,14 +24,20 @@ from torch import Tensor
 
 from cgbench.config import Frozen, canonical_json, file_sha256, validate, write_atomic
 from cgbench.errors import IntegrityError, UsageError, ValidationError
+from cgbench.models.chain_model import ChainModel
+from cgbench.models.go_model import GoModel, GoModelSettings
 from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
+from cgbench.models.pair_spline import PairSpline, PairSplineSettings
 from cgbench.models.potential import NetworkPotential, PotentialSpec
 from cgbench.priors import PriorParameters
 
 Part = TypeVar("Part", bound=Frozen)
 
 FORMAT = "cgbench-model"
-VERSION = 1
+VERSION = 2
+GRAPH_NETWORK = "graph-network"
+#: What a network may be.
+KINDS = (GRAPH_NETWORK, PairSpline.kind, GoModel.kind)
 #: The reference network takes 1.2 MB; a file above this size is refused before it is read.
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 _MAX_MEMBERS = 10_000
@@ -44,6 +53,7 @@ def save_model(path: Path, potential: NetworkPotential) -> None:
         ValidationError: A weight is not finite.
     """
     network: dict[str, Any] | None = None
+    version = 1
     if potential.network is not None:
         state = {
             name: tensor.detach().to(device="cpu", dtype=torch.float32).clone().contiguous()
@@ -51,9 +61,11 @@ def save_model(path: Path, potential: NetworkPotential) -> None:
         }
         _check_finite(path, state)
         network = {"settings": canonical_json(potential.network.settings), "state": state}
+        if isinstance(potential.network, ChainModel):
+            version, network["kind"] = 2, potential.network.kind
     content = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version,
         "spec": canonical_json(potential.spec),
         "network": network,
         "prior": None if potential.prior is None else canonical_json(potential.prior),
@@ -113,6 +125,8 @@ def model_hash(path: Path) -> str:
         "prior": None if content["prior"] is None else _parse(content["prior"], f"{path}: prior"),
         "network": None if network is None else _parse(network["settings"], f"{path}: settings"),
     }
+    if content["version"] > 1 and network is not None:
+        header["kind"] = network["kind"]
     digest = hashlib.sha256(canonical_json(header).encode())
     for name, tensor in sorted((network or {"state": {}})["state"].items()):
         digest.update(f"\n{name} float32 {tuple(tensor.shape)}\n".encode())
@@ -227,9 +241,11 @@ def _is_program(names: Iterable[str]) -> bool:
 
 
 def _check_form(path: Path, content: dict[str, Any]) -> None:
-    """Check that the dictionary has the parts of version 1, and that tensors are plain."""
+    """Check that the dictionary has the parts of its version, and that tensors are plain."""
     network = content.get("network")
     state = network.get("state") if isinstance(network, dict) else None
+    version = content["version"]
+    parts = {"settings", "state"} if version == 1 else {"settings", "state", "kind"}
     good = (
         set(content) == {"format", "version", "spec", "network", "prior"}
         and isinstance(content["spec"], str)
@@ -238,16 +254,17 @@ def _check_form(path: Path, content: dict[str, Any]) -> None:
             network is None
             or (
                 isinstance(network, dict)
-                and set(network) == {"settings", "state"}
+                and set(network) == parts
                 and isinstance(network["settings"], str)
+                and isinstance(network.get("kind", ""), str)
                 and isinstance(state, dict)
             )
         )
     )
     if not good:
         raise IntegrityError(
-            f"{path}: the parts of the file are not those of {FORMAT} version {VERSION}",
-            expected="format, version, spec, network (settings, state), prior",
+            f"{path}: the parts of the file are not those of {FORMAT} version {version}",
+            expected=f"format, version, spec, network ({', '.join(sorted(parts))}), prior",
             found=sorted(str(key) for key in content),
             fix=_SAVE_HINT,
         )
@@ -267,14 +284,20 @@ def _check_form(path: Path, content: dict[str, Any]) -> None:
             )
 
 
-def _network(path: Path, content: dict[str, Any] | None) -> GraphNetwork | None:
+def _network(path: Path, content: dict[str, Any] | None) -> GraphNetwork | ChainModel | None:
     if content is None:
         return None
-    settings = _json(GraphNetworkSettings, content["settings"], f"{path}: network settings")
-    state: dict[str, Tensor] = content["state"]
+    kind, settings = content.get("kind", GRAPH_NETWORK), content["settings"]
+    if kind not in KINDS:
+        raise ValidationError(
+            f"{path}: unknown kind of network",
+            expected=", ".join(KINDS),
+            found=kind,
+            fix="install a newer cgbench",
+        )
     # Without storage, so that false settings cannot ask for memory before shapes are compared.
-    with torch.device("meta"):
-        network = GraphNetwork(settings)
+    network = _empty(kind, settings, f"{path}: network settings")
+    state: dict[str, Tensor] = content["state"]
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != found:
@@ -286,7 +309,19 @@ def _network(path: Path, content: dict[str, Any] | None) -> GraphNetwork | None:
         )
     _check_finite(path, state)
     network.load_state_dict(state, assign=True)
+    if isinstance(network, GoModel):
+        network.check()
     return network
+
+
+def _empty(kind: str, settings: str, origin: str) -> GraphNetwork | ChainModel:
+    """Return a network of these settings, without storage for its numbers."""
+    with torch.device("meta"):
+        if kind == PairSpline.kind:
+            return PairSpline(_json(PairSplineSettings, settings, origin))
+        if kind == GoModel.kind:
+            return GoModel(_json(GoModelSettings, settings, origin))
+        return GraphNetwork(_json(GraphNetworkSettings, settings, origin))
 
 
 def _check_finite(path: Path, state: dict[str, Tensor]) -> None:

@@ -8,7 +8,8 @@ exact gradient of the energy from that table.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from copy import copy
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn.functional import embedding_bag
 
-from cgbench.models.radial import ExponentialNormalBasis, envelope
+from cgbench.models.activations import ACTIVATIONS, ActivationName
+from cgbench.models.radial import RadialBasis, envelope
 
 #: Relative error of tabulated slopes that is lost in the rounding of single precision.
 SINGLE_PRECISION_TOLERANCE = 2e-6
@@ -27,6 +29,10 @@ SINGLE_PRECISION_TOLERANCE = 2e-6
 #: Largest relative error of the slopes of splines in compiled loops, by precision: below what
 #: single precision loses anyway.
 TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
+
+
+#: Distances at which a table is compared in training; a prime number, see ``slope_error``.
+_N_CHECKED: Final = 101
 
 
 def relative_error(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
@@ -47,6 +53,13 @@ class Filters(NamedTuple):
     slopes: list[Tensor]
 
 
+class FilterSource(Protocol):
+    """What gives the filters of all layers at distances."""
+
+    def filters(self, distance: Tensor) -> Filters:
+        """Return the filter of each layer at distances (n_pairs,) in Å within the cutoffs."""
+
+
 class RadialInput(NamedTuple):
     """Functions of the pair distances that the filters of all layers share, with derivatives."""
 
@@ -56,7 +69,7 @@ class RadialInput(NamedTuple):
     cutoff_slope: Tensor
 
 
-def radial_input(radial: ExponentialNormalBasis, distance: Tensor) -> RadialInput:
+def radial_input(radial: RadialBasis, distance: Tensor) -> RadialInput:
     """Return the radial functions (n_pairs, num_rbf) and envelope (n_pairs, 1) at distances."""
     basis, basis_slope = radial(distance)
     cutoff, cutoff_slope = envelope(distance, radial.lower, radial.upper)
@@ -66,21 +79,26 @@ def radial_input(radial: ExponentialNormalBasis, distance: Tensor) -> RadialInpu
 class FilterNetwork(nn.Module):
     """Two-layer network from radial functions to filters, times the envelope."""
 
-    def __init__(self, num_rbf: int, num_filters: int) -> None:
+    def __init__(
+        self, num_rbf: int, num_filters: int, activation: ActivationName = "tanh"
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.hidden = nn.Linear(num_rbf, num_filters)
         self.output = nn.Linear(num_filters, num_filters)
 
     def value(self, radial: RadialInput) -> Tensor:
         """Return the filter (n_pairs, num_filters) at each pair."""
-        output: Tensor = self.output(torch.tanh(self.hidden(radial.basis)))
+        output: Tensor = self.output(self.activation.value(self.hidden(radial.basis)))
         return output * radial.cutoff
 
     def forward(self, radial: RadialInput) -> tuple[Tensor, Tensor]:
         """Return the filter at each pair and its derivative by distance."""
-        hidden = torch.tanh(self.hidden(radial.basis))
+        inner = self.hidden(radial.basis)
+        hidden = self.activation.value(inner)
         bare = self.output(hidden)
-        hidden_slope = (1.0 - hidden * hidden) * (radial.basis_slope @ self.hidden.weight.T)
+        gain = self.activation.slope(inner, hidden)
+        hidden_slope = gain * (radial.basis_slope @ self.hidden.weight.T)
         bare_slope = hidden_slope @ self.output.weight.T
         slope = torch.addcmul(bare * radial.cutoff_slope, bare_slope, radial.cutoff)
         return bare * radial.cutoff, slope
@@ -166,7 +184,7 @@ class FilterTable:
 
     def __init__(
         self,
-        radial: ExponentialNormalBasis,
+        radial: RadialBasis,
         networks: Sequence[FilterNetwork],
         n_intervals: int,
     ) -> None:
@@ -180,6 +198,12 @@ class FilterTable:
             for value, slope in _in_double_precision(radial, networks, knots)
         ]
 
+    def over(self, tables: list[Tensor]) -> "FilterTable":
+        """Return the same look-up in other tensors, as copies that gradients stop at."""
+        other = copy(self)
+        other.tables = tables
+        return other
+
     def filters(self, distance: Tensor) -> Filters:
         """Return the filter of each layer at distances (n_pairs,) within the cutoffs.
 
@@ -189,10 +213,60 @@ class FilterTable:
         looked_up = [_look_up(table, place) for table in self.tables]
         return Filters([value for value, _ in looked_up], [slope for _, slope in looked_up])
 
+    @torch.no_grad()
+    def slope_error(
+        self, radial: RadialBasis, networks: Sequence[FilterNetwork]
+    ) -> float:
+        """Return the largest error of the slopes of a layer, relative to the slopes.
+
+        They are compared at distances evenly over the cutoffs, at many places within intervals.
+        """
+        width = self.spacing * self.n_intervals
+        places = (torch.arange(_N_CHECKED, dtype=torch.float64) + 0.5) / _N_CHECKED
+        distance = self.lower + width * places
+        exact = _in_double_precision(radial, networks, distance)
+        found = self.filters(distance.to(networks[0].hidden.weight))
+        errors = [
+            (one - other).norm() / other.norm().clamp_min(1e-30)
+            for one, (_, other) in zip(found.slopes, exact, strict=True)
+        ]
+        return float(torch.stack(errors).max())
+
+
+class PolynomialFilters:
+    """The polynomials of a :class:`FilterTable` written out element by element.
+
+    A compiler makes one loop of what would be a dozen arrays of the size of pairs times filters.
+    Differentiable in the tables.
+
+    Args:
+        tables: For each layer (4 * n_intervals, num_filters), as of a :class:`FilterTable`.
+        lower: Distance of the first knot in Å.
+        spacing: Å between knots.
+    """
+
+    def __init__(self, tables: Sequence[Tensor], lower: float, spacing: float) -> None:
+        self._tables, self._lower, self._spacing = tables, lower, spacing
+
+    def filters(self, distance: Tensor) -> Filters:
+        """Return the filter of each layer at distances (n_pairs,) within the cutoffs."""
+        scaled = (distance.detach() - self._lower) / self._spacing
+        n_intervals = self._tables[0].shape[0] // 4
+        # NaN has no interval; any will do, because t carries it on.
+        interval = scaled.nan_to_num().to(torch.int64).clamp(0, n_intervals - 1)
+        t = (scaled - interval)[:, None]
+        values, slopes = [], []
+        for table in self._tables:
+            rows = table.reshape(n_intervals, 4, -1).unbind(1)
+            a, b, c, d = (row.index_select(0, interval) for row in rows)
+            values.append(a + t * (b + t * (c + t * d)))
+            slopes.append((b + t * (2.0 * c + 3.0 * t * d)) / self._spacing)
+        return Filters(values, slopes)
+
 
 @torch.no_grad()
 def accurate_table(
-    radial: ExponentialNormalBasis, networks: Sequence[FilterNetwork]
+    radial: RadialBasis, networks: Sequence[FilterNetwork]
 ) -> FilterTable | None:
     """Return the smallest table with slopes good to single precision; None if none is.
 
@@ -214,7 +288,7 @@ def accurate_table(
 
 
 def _in_double_precision(
-    radial: ExponentialNormalBasis, networks: Sequence[FilterNetwork], distance: Tensor
+    radial: RadialBasis, networks: Sequence[FilterNetwork], distance: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
     """Return exact values and slopes of each layer, with the weights' graph if grad is enabled."""
 
@@ -230,7 +304,7 @@ def _in_double_precision(
 
 @torch.no_grad()
 def exact_filters(
-    radial: ExponentialNormalBasis, networks: Sequence[FilterNetwork], distance: NDArray[np.float64]
+    radial: RadialBasis, networks: Sequence[FilterNetwork], distance: NDArray[np.float64]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return values and slopes (n, num_filters) of each layer's filter in double precision.
 

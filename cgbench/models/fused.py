@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cgbench.errors import ValidationError
+from cgbench.models.chain_model import ChainModel
 from cgbench.models.filters import TABLE_TOLERANCE, exact_filters, relative_error
 from cgbench.models.graph_network import GraphNetwork
 from cgbench.models.potential import ChainResult, NetworkPotential, PotentialSpec
@@ -52,6 +53,10 @@ class FusedPotential:
         self.dtype = dtype or potential.precision
         potential.check_types(bead_types)
         network, prior = potential.network, potential.prior
+        if isinstance(network, ChainModel):
+            raise ValidationError(f"{potential.spec.name}: a {network.kind} is no graph network")
+        if network is not None and network.fused_obstacle is not None:
+            raise ValidationError(f"{potential.spec.name}: {network.fused_obstacle}")
         self.table_intervals: int | None = None
         self.table_error: float | None = None
         arrays = None

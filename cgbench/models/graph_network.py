@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from cgbench.config import Frozen
-from cgbench.models.filters import FilterNetwork, Filters, FilterTable, radial_input
+from cgbench.models.activations import ACTIVATIONS, ActivationName
+from cgbench.models.filters import (
+    FilterNetwork,
+    Filters,
+    FilterSource,
+    FilterTable,
+    radial_input,
+)
 from cgbench.models.pairs import (
     Pairs,
     add_to_both,
@@ -25,7 +32,7 @@ from cgbench.models.pairs import (
     batch_pairs_within,
     chain_pairs_within,
 )
-from cgbench.models.radial import ExponentialNormalBasis
+from cgbench.models.radial import ExponentialNormalBasis, GaussianBasis, RadialBasis
 
 #: Chains up to this many beads use all pairs: most lie inside the cutoff, and shapes stay fixed.
 DENSE_BEADS = 16
@@ -55,9 +62,9 @@ class GraphNetworkSettings(Frozen):
     num_layers: int = pydantic.Field(default=4, ge=1, le=64)
     num_filters: int = pydantic.Field(default=128, ge=1, le=4096)
     num_rbf: int = pydantic.Field(default=18, ge=2, le=1024)
-    rbf_type: Literal["expnorm"] = "expnorm"
+    rbf_type: Literal["expnorm", "gauss"] = "expnorm"
     trainable_rbf: bool = True
-    activation: Literal["tanh"] = "tanh"
+    activation: ActivationName = "tanh"
     cutoff_lower: float = pydantic.Field(default=3.0, ge=0.0, allow_inf_nan=False)
     cutoff_upper: float = pydantic.Field(default=12.0, gt=0.0, le=1000.0, allow_inf_nan=False)
     max_bead_type: int = pydantic.Field(default=100, ge=1, le=100_000)
@@ -74,10 +81,12 @@ class _Trace(NamedTuple):
     """Results of the forward sweep, layer by layer where there are lists."""
 
     energy: Tensor  # (n_beads,) kcal/mol
-    readout: Tensor
+    readout: Tensor  # after the non-linearity, as ``active``
+    readout_inner: Tensor  # before it, as ``inner``
     first_sent: list[Tensor]  # (n_pairs, num_filters), what the first bead of each pair sends
     second_sent: list[Tensor]
     active: list[Tensor]  # (n_beads, embedding_dimension), after the non-linearity
+    inner: list[Tensor]
 
 
 class InteractionLayer(nn.Module):
@@ -86,7 +95,7 @@ class InteractionLayer(nn.Module):
     def __init__(self, settings: GraphNetworkSettings) -> None:
         super().__init__()
         features, filters = settings.embedding_dimension, settings.num_filters
-        self.filter = FilterNetwork(settings.num_rbf, filters)
+        self.filter = FilterNetwork(settings.num_rbf, filters, settings.activation)
         self.send = nn.Linear(features, filters, bias=False)
         self.receive = nn.Linear(filters, features)
         self.update = nn.Linear(features, features)
@@ -107,7 +116,9 @@ class GraphNetwork(nn.Module):
         self.settings = settings or GraphNetworkSettings()
         features = self.settings.embedding_dimension
         self.embedding = nn.Embedding(self.settings.max_bead_type, features)
-        self.radial = ExponentialNormalBasis(
+        basis = GaussianBasis if self.settings.rbf_type == "gauss" else ExponentialNormalBasis
+        self.activation = ACTIVATIONS[self.settings.activation]
+        self.radial: RadialBasis = basis(
             self.settings.num_rbf,
             self.settings.cutoff_lower,
             self.settings.cutoff_upper,
@@ -149,7 +160,7 @@ class GraphNetwork(nn.Module):
             n_systems: Number of systems.
             pairs: Pairs to consider, if known; must hold every pair inside the cutoffs.
         """
-        pairs = self._pairs_of_batch(pos, batch) if pairs is None else pairs
+        pairs = self.pairs_of_batch(pos, batch) if pairs is None else pairs
         _, distance = self._distances(pos, pairs)
         bead_energy = self._forward(bead_types, pairs, self._filter_values(distance)).energy
         return bead_energy.new_zeros(n_systems).index_add(0, batch, bead_energy)
@@ -161,7 +172,7 @@ class GraphNetwork(nn.Module):
             bead_types: (N,) int64, the same for every replica.
             pos: (R, N, 3) in Å.
         """
-        pairs = self._pairs_of_chains(pos)
+        pairs = self.pairs_of_chains(pos)
         _, distance = self._distances(pos.reshape(-1, 3), pairs)
         types = bead_types.repeat(pos.shape[0])
         bead_energy = self._forward(types, pairs, self._filter_values(distance)).energy
@@ -180,7 +191,7 @@ class GraphNetwork(nn.Module):
         The arguments are those of ``energy``. Both results are differentiable in the weights, so a
         loss on forces needs no ``create_graph``; call under ``torch.no_grad()`` for inference.
         """
-        pairs = self._pairs_of_batch(pos, batch) if pairs is None else pairs
+        pairs = self.pairs_of_batch(pos, batch) if pairs is None else pairs
         bead_energy, forces = self._bead_energy_and_forces(bead_types, pos, pairs, None)
         return bead_energy.new_zeros(n_systems).index_add(0, batch, bead_energy), forces
 
@@ -210,7 +221,7 @@ class GraphNetwork(nn.Module):
         self, bead_types: Tensor, pos: Tensor, table: FilterTable | None
     ) -> tuple[Tensor, Tensor]:
         types = bead_types.repeat(pos.shape[0])
-        pairs = self._pairs_of_chains(pos)
+        pairs = self.pairs_of_chains(pos)
         bead_energy, forces = self._bead_energy_and_forces(types, pos.reshape(-1, 3), pairs, table)
         return bead_energy.reshape(pos.shape[:2]).sum(1), forces.reshape(pos.shape)
 
@@ -224,6 +235,13 @@ class GraphNetwork(nn.Module):
         return FilterTable(self.radial, self.filter_networks, n_intervals)
 
     @property
+    def fused_obstacle(self) -> str | None:
+        """Why compiled loops cannot compute this network; None where they can."""
+        if self.settings.activation == "tanh":
+            return None
+        return f"compiled loops have tanh, and the network has {self.settings.activation}"
+
+    @property
     def interactions(self) -> list[InteractionLayer]:
         """The interaction layers in order."""
         return [layer for layer in self.layers if isinstance(layer, InteractionLayer)]
@@ -233,11 +251,26 @@ class GraphNetwork(nn.Module):
         """The filter network of each layer."""
         return [layer.filter for layer in self.interactions]
 
-    def _pairs_of_batch(self, pos: Tensor, batch: Tensor) -> Pairs:
+    def forces(
+        self, bead_types: Tensor, pos: Tensor, pairs: Pairs, filters: FilterSource | None = None
+    ) -> Tensor:
+        """Return the forces (n_beads, 3) of a flat batch whose pairs are known.
+
+        Args:
+            bead_types: (n_beads,) int64.
+            pos: (n_beads, 3) in Å.
+            pairs: Every pair inside the cutoffs at least.
+            filters: Where filters are looked up; they are evaluated if None.
+        """
+        return self._bead_energy_and_forces(bead_types, pos, pairs, filters)[1]
+
+    def pairs_of_batch(self, pos: Tensor, batch: Tensor) -> Pairs:
+        """Return the pairs of a flat batch, as ``energy`` takes it."""
         settings = self.settings
         return batch_pairs_within(pos, batch, settings.cutoff_lower, settings.cutoff_upper)
 
-    def _pairs_of_chains(self, pos: Tensor) -> Pairs:
+    def pairs_of_chains(self, pos: Tensor) -> Pairs:
+        """Return the pairs of chains (R, N, 3) in Å as indices into all their beads, in order."""
         n_replicas, n_beads, _ = pos.shape
         if n_beads <= DENSE_BEADS:
             return all_chain_pairs(n_replicas, n_beads, pos.device)
@@ -256,7 +289,7 @@ class GraphNetwork(nn.Module):
         return difference, squared.clamp(lower**2, self.settings.cutoff_upper**2).sqrt()
 
     def _bead_energy_and_forces(
-        self, bead_types: Tensor, pos: Tensor, pairs: Pairs, table: FilterTable | None
+        self, bead_types: Tensor, pos: Tensor, pairs: Pairs, table: FilterSource | None
     ) -> tuple[Tensor, Tensor]:
         difference, distance = self._distances(pos, pairs)
         filters = self._filters(distance) if table is None else table.filters(distance)
@@ -277,29 +310,34 @@ class GraphNetwork(nn.Module):
     def _forward(self, bead_types: Tensor, pairs: Pairs, filters: list[Tensor]) -> _Trace:
         """Return the energy of each bead and what the backward sweep needs."""
         features = nn.functional.embedding(bead_types, self.embedding.weight)
-        first_sent, second_sent, actives = [], [], []
+        first_sent, second_sent, actives, inners = [], [], [], []
         for layer, value in zip(self.interactions, filters, strict=True):
             sent = layer.send(features)
             first = sent.index_select(0, pairs.first)
             second = sent.index_select(0, pairs.second)
             received = add_to_both(value * second, value * first, pairs, len(bead_types))
-            active = torch.tanh(layer.receive(received))
+            inner = layer.receive(received)
+            active = self.activation.value(inner)
             features = features + layer.update(active)
             first_sent.append(first)
             second_sent.append(second)
             actives.append(active)
-        readout = torch.tanh(self.readout_hidden(features))
+            inners.append(inner)
+        readout_inner = self.readout_hidden(features)
+        readout = self.activation.value(readout_inner)
         energy = self.readout_energy(readout)[:, 0]
-        return _Trace(energy, readout, first_sent, second_sent, actives)
+        return _Trace(energy, readout, readout_inner, first_sent, second_sent, actives, inners)
 
     def _pair_slopes(self, trace: _Trace, pairs: Pairs, filters: Filters) -> Tensor:
         """Return dE/dr of each pair (n_pairs,); ``gradient`` is dE/d(features) throughout."""
-        gradient = self.readout_energy.weight * (1.0 - trace.readout * trace.readout)
+        slope = self.activation.slope
+        gradient = self.readout_energy.weight * slope(trace.readout_inner, trace.readout)
         gradient = gradient @ self.readout_hidden.weight
         slopes = []
         for index in reversed(range(len(filters.values))):
             layer, active = self.interactions[index], trace.active[index]
-            gradient_active = (gradient @ layer.update.weight) * (1.0 - active * active)
+            gain = slope(trace.inner[index], active)
+            gradient_active = (gradient @ layer.update.weight) * gain
             gradient_received = gradient_active @ layer.receive.weight
             first = gradient_received.index_select(0, pairs.first)
             second = gradient_received.index_select(0, pairs.second)

@@ -1,6 +1,6 @@
 """Potentials: the calling convention of everything that is benchmarked, and network + prior."""
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import pydantic
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cgbench.config import Frozen
 from cgbench.errors import ValidationError
+from cgbench.models.chain_model import ChainModel
 from cgbench.models.filters import FilterTable, accurate_table
 from cgbench.models.graph_network import GraphNetwork
 from cgbench.priors import Prior, PriorParameters, prior_energy_forces
@@ -34,6 +35,43 @@ class TrainedOn(Frozen):
     part: str = "train"
 
 
+class SeedSpread(Frozen):
+    """How far models of the same training differ that have other seeds.
+
+    Attributes:
+        n: Number of models.
+        mean: Their mean.
+        standard_deviation: Between them; None for one.
+    """
+
+    n: int = pydantic.Field(ge=1)
+    mean: float = pydantic.Field(allow_inf_nan=False)
+    standard_deviation: float | None = pydantic.Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class SelectedBy(Frozen):
+    """How a model was chosen among several.
+
+    Attributes:
+        metric: What was compared, as ``w1_tic1``.
+        protocol: How they were simulated.
+        seed: Training seed of the one that was chosen.
+        references: For each system the fingerprint of the reference bundle that it was scored
+            against: of other trajectories than those of the evaluation.
+        described: Where these references are from.
+    """
+
+    metric: str
+    protocol: str
+    seed: int
+    references: dict[str, str]
+    described: dict[str, str] = pydantic.Field(default_factory=dict)
+
+
+#: Fields that came after the first models; they are not written where they say nothing.
+_LATER = frozenset({"best_of_n", "between_seed", "selected_by"})
+
+
 class PotentialSpec(Frozen):
     """What a potential says of itself; stored in ``model.pt`` and carried by every result.
 
@@ -49,6 +87,9 @@ class PotentialSpec(Frozen):
         seeds: Random seeds of the training.
         training_cost_s: Wall time of the training in seconds.
         n_parameters: Number of weights.
+        best_of_n: Of how many trained models this is the best; None where there was no choice.
+        between_seed: Spread of validation loss and of the metric over all of them, by name.
+        selected_by: How it was chosen.
     """
 
     name: str = pydantic.Field(min_length=1, max_length=200)
@@ -62,6 +103,17 @@ class PotentialSpec(Frozen):
     seeds: tuple[int, ...] = ()
     training_cost_s: float | None = pydantic.Field(default=None, ge=0, allow_inf_nan=False)
     n_parameters: int | None = pydantic.Field(default=None, ge=0)
+    best_of_n: int | None = pydantic.Field(default=None, ge=1)
+    between_seed: dict[str, SeedSpread] = pydantic.Field(default_factory=dict)
+    selected_by: SelectedBy | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_later_fields(
+        self, handler: pydantic.SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        # So that the hashes of models that were not chosen among several stay what they are.
+        data: dict[str, Any] = handler(self)
+        return {name: value for name, value in data.items() if name not in _LATER or value}
 
 
 class Potential(Protocol):
@@ -107,7 +159,7 @@ class NetworkPotential(nn.Module):
     is recorded for differentiation: train the network through its own methods.
 
     Args:
-        network: The network, or None for the prior alone.
+        network: A graph network or another model of chains, or None for the prior alone.
         prior: Parameters of the prior, or None for the network alone.
         spec: What the potential says of itself.
         tabulate: Let ``chains`` look filters up in a table where single precision allows it; the
@@ -119,7 +171,7 @@ class NetworkPotential(nn.Module):
 
     def __init__(
         self,
-        network: GraphNetwork | None,
+        network: GraphNetwork | ChainModel | None,
         prior: PriorParameters | None,
         spec: PotentialSpec,
         *,
@@ -142,12 +194,16 @@ class NetworkPotential(nn.Module):
         """Distances in Å at which the network's interaction starts or ends."""
         if self.network is None:
             return ()
+        if isinstance(self.network, ChainModel):
+            return self.network.cutoffs
         settings = self.network.settings
         return tuple(c for c in (settings.cutoff_lower, settings.cutoff_upper) if c > 0)
 
     @property
     def precision(self) -> torch.dtype:
         """Precision of the network's weights; single where there is no network."""
+        if isinstance(self.network, ChainModel):
+            return self.network.precision
         return torch.float32 if self.network is None else self.network.embedding.weight.dtype
 
     @torch.no_grad()
@@ -196,7 +252,9 @@ class NetworkPotential(nn.Module):
         self._check_precision(pos)
         zero = pos.new_zeros(len(pos))
         network_energy, prior_energy, forces = zero, zero, torch.zeros_like(pos)
-        if self.network is not None:
+        if isinstance(self.network, ChainModel):
+            network_energy, forces = self.network.energy_forces_chains(bead_types, pos)
+        elif self.network is not None:
             network_energy, forces = self.network.energy_forces_chains(
                 bead_types, pos, self._current_table(self.network)
             )
@@ -263,6 +321,9 @@ class NetworkPotential(nn.Module):
             )
         if self.network is None or bead_types.numel() == 0:
             return
+        if isinstance(self.network, ChainModel):
+            self.network.check_types(bead_types, self.spec.name)
+            return
         lowest, highest = int(bead_types.min()), int(bead_types.max())
         limit = self.network.settings.max_bead_type
         if lowest < 0 or highest >= limit:
@@ -275,7 +336,7 @@ class NetworkPotential(nn.Module):
     def _check_precision(self, pos: Tensor) -> None:
         if self.network is None:
             return
-        precision = self.network.embedding.weight.dtype
+        precision = self.precision
         if pos.dtype != precision:
             raise ValidationError(
                 f"{self.spec.name}: positions in another precision than the network's",

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,11 +44,14 @@ class ProgramPotential(nn.Module):
     """A program under the calling convention of potentials.
 
     Args:
-        program: A TorchScript module, or the callable of an exported one.
+        program: A TorchScript module, the callable of an exported one, or any other.
         spec: What is said of it.
     """
 
-    def __init__(self, program: nn.Module | _Exported, spec: PotentialSpec) -> None:
+    #: What messages call it.
+    kind: ClassVar[str] = "program"
+
+    def __init__(self, program: Callable[..., Any], spec: PotentialSpec) -> None:
         super().__init__()
         self.program = program
         self.spec = spec
@@ -69,14 +72,14 @@ class ProgramPotential(nn.Module):
             # Foreign code may raise anything; the caller is told which program it was.
             except Exception as error:
                 raise ValidationError(
-                    f"{self.spec.name}: the program failed on {len(pos)} beads",
+                    f"{self.spec.name}: the {self.kind} failed on {len(pos)} beads",
                     expected="(bead_types, pos, batch) → (energy, forces)",
                     found=_summary(error),
                 ) from error
         pair = isinstance(result, tuple | list) and len(result) == 2
         if not pair or not all(isinstance(one, Tensor) for one in result):
             raise ValidationError(
-                f"{self.spec.name}: the program does not return two tensors",
+                f"{self.spec.name}: the {self.kind} does not return two tensors",
                 expected="(energy, forces)",
                 found=type(result).__name__,
             )
@@ -98,7 +101,7 @@ class ProgramPotential(nn.Module):
         energy, forces = self(bead_types.repeat(n_replicas), pos.reshape(-1, 3), batch)
         if energy.numel() != n_replicas or forces.numel() != pos.numel():
             raise ValidationError(
-                f"{self.spec.name}: wrong shapes from the program",
+                f"{self.spec.name}: wrong shapes from the {self.kind}",
                 expected=f"energy ({n_replicas},) and forces ({n_replicas * n_beads}, 3)",
                 found=f"{tuple(energy.shape)} and {tuple(forces.shape)}",
             )

@@ -1,4 +1,4 @@
-"""Functions of one distance: cosine envelopes and exponential-normal radial functions.
+"""Functions of one distance: cosine envelopes and two kinds of radial functions.
 
 Every function can return its derivative beside its value, so that forces follow in closed form.
 """
@@ -39,7 +39,51 @@ def envelope(distance: Tensor, lower: float, upper: float) -> tuple[Tensor, Tens
     return value, derivative
 
 
-class ExponentialNormalBasis(nn.Module):
+class RadialBasis(nn.Module):
+    """Radial functions between two cutoffs.
+
+    Calling it with distances (n,) in Å returns values and derivatives, (n, n_functions) each.
+
+    Args:
+        lower: Lower cutoff in Å.
+        upper: Upper cutoff in Å.
+    """
+
+    def __init__(self, lower: float, upper: float) -> None:
+        super().__init__()
+        self.lower = lower
+        self.upper = upper
+
+
+class GaussianBasis(RadialBasis):
+    """Radial functions ``exp(c (r − μ_k)²)``, evenly spaced between the cutoffs.
+
+    At the start ``c = −1/(2d²)`` with the distance d between centres: Schütt et al., J. Chem. Phys.
+    148, 241722 (2018), sec. II C, as TorchMD-Net's ``gauss`` has them, without an envelope of their
+    own.
+
+    Args:
+        n_functions: Number of radial functions.
+        lower: Lower cutoff in Å.
+        upper: Upper cutoff in Å.
+        trainable: Whether centres μ and the exponent c are parameters or fixed.
+    """
+
+    def __init__(self, n_functions: int, lower: float, upper: float, *, trainable: bool) -> None:
+        super().__init__(lower, upper)
+        centres = torch.linspace(lower, upper, n_functions)
+        exponent = -0.5 / (centres[1] - centres[0]) ** 2
+        self.centres = nn.Parameter(centres, requires_grad=trainable)
+        self.exponent = nn.Parameter(exponent, requires_grad=trainable)
+
+    def forward(self, distance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values and derivatives, (n, n_functions) each, at distances (n,) in Å."""
+        offset = distance[:, None] - self.centres
+        value = torch.exp(self.exponent * offset * offset)
+        return value, 2.0 * self.exponent * offset * value
+
+
+class ExponentialNormalBasis(RadialBasis):
     """Radial functions ``c(r) exp(−β_k (exp(α(lower−r)) − μ_k)²)`` with ``α = 5/(upper−lower)``.
 
     The envelope ``c`` reaches from 0 to the upper cutoff. Unke & Meuwly, J. Chem. Theory Comput.
@@ -53,9 +97,7 @@ class ExponentialNormalBasis(nn.Module):
     """
 
     def __init__(self, n_functions: int, lower: float, upper: float, *, trainable: bool) -> None:
-        super().__init__()
-        self.lower = lower
-        self.upper = upper
+        super().__init__(lower, upper)
         self.alpha = 5.0 / (upper - lower)
         start = math.exp(lower - upper)
         centres = torch.linspace(start, 1.0, n_functions)

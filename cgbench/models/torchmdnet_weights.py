@@ -83,9 +83,12 @@ def _names(settings: GraphNetworkSettings) -> dict[str, list[str]]:
     theirs = "representation_model."
     names = {
         "embedding.weight": [f"{theirs}embedding.weight"],
-        "radial.centres": [f"{theirs}distance_expansion.means"],
-        "radial.widths": [f"{theirs}distance_expansion.betas"],
     }
+    radial = {"centres": "means", "widths": "betas"}
+    if settings.rbf_type == "gauss":
+        radial = {"centres": "offset", "exponent": "coeff"}
+    for our_part, their_part in radial.items():
+        names[f"radial.{our_part}"] = [f"{theirs}distance_expansion.{their_part}"]
     for layer in range(settings.num_layers):
         block = f"{theirs}interactions.{layer}."
         for their_part, our_part in _LAYER_PARTS.items():

@@ -82,7 +82,7 @@ def blocks(system: System, facts: StoreFacts | None) -> dict[str, str]:
     }
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -121,7 +121,7 @@ def _system(system: System) -> str:
     variants = [mutant.key for mutant in registry.mutants() if mutant.parent == system.key]
     if variants:
         rows.append(("mutants", ", ".join(f"`{key}`" for key in variants)))
-    table = _table(("fact", "value"), rows)
+    table = table(("fact", "value"), rows)
     return table if system.note is None else f"{table}\n\n{system.note.strip()}"
 
 
@@ -134,7 +134,7 @@ def _frames(system: System, facts: StoreFacts | None) -> str:
         )
         rows = [("frames", NOT_YET_RUN), ("frame interval", claimed), ("screening", NOT_YET_RUN)]
         return (
-            f"{_table(('fact', 'value'), rows)}\n\n"
+            f"{table(('fact', 'value'), rows)}\n\n"
             f"`cgbench download {system.key}`, `cgbench preprocess {system.key}` and "
             f"`cgbench datasets measure {system.key}` fill this table."
         )
@@ -156,7 +156,7 @@ def _frames(system: System, facts: StoreFacts | None) -> str:
         rows.append(("frame interval", f"{facts.frame_interval:g} ps"))
         rows.append(("total time", f"{facts.frames * facts.frame_interval / 1000:g} ns"))
     rows.append(("store", f"`{facts.fingerprint}`"))
-    return _table(("fact", "value"), rows)
+    return table(("fact", "value"), rows)
 
 
 def _valid(facts: StoreFacts) -> str:
@@ -188,7 +188,7 @@ def _forces(system: System, facts: StoreFacts | None) -> str:
         )
     header = ("map", "consistent with the mean force", "mean square", "lowest held-out error")
     return (
-        f"{_table(header, rows)}\n\nMean squares and errors are those of a force component, in "
+        f"{table(header, rows)}\n\nMean squares and errors are those of a force component, in "
         "(kcal/mol/Å)². The noise that no model can predict cannot be read off the data; the "
         "lowest held-out error reached is an upper bound of it."
     )
@@ -200,7 +200,7 @@ def _files(system: System) -> str:
     files = registry.remote_files([system.key])
     rows = [(file.kind, _link(file), file.stated_size or "", _pinned(file)) for file in files]
     notes = [f"- `{file.name}`: {file.note}" for file in files if file.note is not None]
-    table = _table(("kind", "file", "size as published", "hash"), rows)
+    table = table(("kind", "file", "size as published", "hash"), rows)
     return "\n".join([table, *([""] if notes else []), *notes])
 
 
@@ -232,7 +232,7 @@ def _splits(system: System) -> str:
         for rule in registry.splits()
         if rule.left_out == system.key
     ]
-    return _table(("split", "rule"), rows)
+    return table(("split", "rule"), rows)
 
 
 def _analysis(system: System) -> str:
@@ -252,7 +252,7 @@ def _analysis(system: System) -> str:
         "model_msm_lag_ps": ("lag for simulated ensembles", f"{analysis.model_msm_lag_ps:g} ps"),
     }
     rows = [(what, value, analysis.source[name]) for name, (what, value) in values.items()]
-    return _table(("constant", "value", "source"), rows)
+    return table(("constant", "value", "source"), rows)
 
 
 def _published(system: System) -> str:
@@ -269,4 +269,4 @@ def _published(system: System) -> str:
     ]
     if not rows:
         return "No number of this system alone is at hand from the reference work's text."
-    return _table(("quantity", "published", "of", "source"), rows)
+    return table(("quantity", "published", "of", "source"), rows)

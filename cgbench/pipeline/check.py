@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,6 +13,9 @@ from cgbench.models.conformance import ConformanceReport, check_potential
 from cgbench.pipeline.programs import AnyPotential, load_potential
 from cgbench.progress import Progress, silent
 from cgbench.store import find_reference
+
+if TYPE_CHECKING:
+    from cgbench.adapters import AdapterChoice
 
 
 def systems_of(potential: AnyPotential, systems: list[str] | None, model: str | Path) -> list[str]:
@@ -31,6 +35,7 @@ def check_model(
     systems: list[str] | None = None,
     *,
     trust: bool = False,
+    adapter: "AdapterChoice | None" = None,
     home: Path | None = None,
     progress: Progress = silent,
 ) -> ConformanceReport:
@@ -39,7 +44,8 @@ def check_model(
     Args:
         model: A model file, or the name of a model.
         systems: Registry keys; those that the model was trained on if None.
-        trust: Whether a program may be opened.
+        trust: Whether a program may be opened, or an adapter may run foreign code.
+        adapter: What opens a model of another program.
         home: Data home.
         progress: Told after each check.
 
@@ -47,7 +53,7 @@ def check_model(
         UsageError: The model, a system or its reference is not there.
         IntegrityError: The model file is damaged or unsafe.
     """
-    potential = load_potential(model, home, trust=trust)
+    potential = load_potential(model, home, trust=trust, adapter=adapter)
     bundles = {
         key: read_reference(find_reference(key, home))
         for key in systems_of(potential, systems, model)

@@ -137,6 +137,8 @@ def row_warnings(rows: Sequence[Scored]) -> list[str]:
                 f"{row.name} cannot be told from its start frames held still in "
                 f"{', '.join(map(_named, same))}: the run is too short for a statement about them."
             )
+        if result.leak is not None:
+            found += [f"{row.name}: {sentence}" for sentence in result.leak.sentences]
         if is_model(row):
             found += [f"{row.name}: {note}" for note in result.notes]
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
@@ -19,14 +20,18 @@ from cgbench.pipeline.evaluate_system import (
     evaluate_system,
     prior_beside,
 )
-from cgbench.pipeline.programs import AnyPotential, find_potential, load_potential
+from cgbench.pipeline.leaks import refuse_leaks, told_of_leaks
+from cgbench.pipeline.programs import AnyPotential, Opened, open_potential
 from cgbench.pipeline.results import assemble, commands_for, write_result_of
 from cgbench.pipeline.scored_rows import recorded_systems
 from cgbench.pipeline.stages import run_stage
 from cgbench.progress import Progress, silent
-from cgbench.results import Cost, ModelIdentity, Result, SystemResult, read_result
+from cgbench.results import Cost, ModelIdentity, Result, SystemResult, Track, read_result
 from cgbench.simulation.checkpoint import RunRecord
 from cgbench.units import nanoseconds_per_day
+
+if TYPE_CHECKING:
+    from cgbench.adapters import AdapterChoice
 
 #: What a system says that an interrupted run has not come to.
 _NOT_YET = "not scored yet: run the same command again"
@@ -46,11 +51,17 @@ class _Named:
 
 def model_identity(path: Path, potential: AnyPotential) -> ModelIdentity:
     """Return what a result says of a model."""
+    return identity_of(Opened(path, potential, model_hash(path)))
+
+
+def identity_of(opened: Opened) -> ModelIdentity:
+    """Return what a result says of a model, and of the adapter that opened it."""
     return ModelIdentity(
-        name=potential.spec.name,
-        hash=model_hash(path),
+        name=opened.potential.spec.name,
+        hash=opened.hash,
         kind="potential",
-        spec=potential.spec.model_dump(mode="json"),
+        spec=opened.potential.spec.model_dump(mode="json"),
+        adapter=opened.adapter,
     )
 
 
@@ -67,7 +78,9 @@ def evaluate_model(
     stable_step: bool | None = None,
     prior: bool = True,
     trust: bool = False,
+    adapter: "AdapterChoice | None" = None,
     name: str | None = None,
+    track: Track | None = None,
     force: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
@@ -92,8 +105,12 @@ def evaluate_model(
         stable_step: Whether the largest stable time step is looked for; for long protocols if
             None.
         prior: Whether a model's prior is simulated and scored beside it, for the report.
-        trust: Whether a program may be opened.
+        trust: Whether a program may be opened, or an adapter may run foreign code.
+        adapter: What opens a model of another program.
         name: What a program is called; a ``model.pt`` has its own name.
+        track: By which rules the model must have been trained: what it was trained on and is tested
+            on is refused. If None the track is that which the model is on, and overlaps are marked
+            on the result.
         force: Do everything again.
         home: Data home.
         progress: Told how far it is.
@@ -102,22 +119,24 @@ def evaluate_model(
         UsageError: Model, system or protocol is unknown, or the folder holds another run.
         IntegrityError: The model is damaged or unsafe, or no system could be scored because of
             damaged files.
+        ValidationError: The model was trained on what the track forbids.
     """
-    path = find_potential(model, home)
-    potential = load_potential(path, home, trust=trust, name=name)
+    opened = open_potential(model, home, trust=trust, name=name, adapter=adapter)
+    potential = opened.potential
     plan = Plan(
-        model=path,
+        model=opened.path,
         potential=potential,
-        identity=model_identity(path, potential),
+        identity=identity_of(opened),
         protocol=registry.protocol(protocol),
         out=out,
         seed=seed,
         force=force,
         home=home,
-        paper=paper or protocol == registry.PAPER_PROTOCOL,
+        paper=paper or protocol in registry.PAPER_PROTOCOLS,
         stable_step=stable_step,
         prior=prior,
         workers=workers,
+        track=track,
     )
     if plan.protocol.start != "k-centres":
         raise UsageError(
@@ -126,6 +145,7 @@ def evaluate_model(
             fix="use 'cgbench mutants'",
         )
     keys = systems_of(potential, systems, model)
+    refuse_leaks(plan, keys)
     if threads is not None:
         torch.set_num_threads(threads)
     if not force:
@@ -214,13 +234,15 @@ def _require_same_run(plan: Plan) -> None:
 
 def _write_settings(plan: Plan, keys: list[str], threads: int | None) -> None:
     plan.out.mkdir(parents=True, exist_ok=True)
-    copy = plan.out / f"model{plan.model.suffix}"
-    content = plan.model.read_bytes()
-    if not copy.is_file() or copy.read_bytes() != content:
-        config.write_atomic(copy, content)
+    if plan.model.is_file():
+        copy = plan.out / f"model{plan.model.suffix}"
+        content = plan.model.read_bytes()
+        if not copy.is_file() or copy.read_bytes() != content:
+            config.write_atomic(copy, content)
     settings = {
         "model": plan.identity.name,
         "model_hash": plan.identity.hash,
+        **_adapter_settings(plan),
         "systems": keys,
         "protocol": plan.protocol.model_dump(mode="json"),
         "seed": plan.seed,
@@ -228,6 +250,12 @@ def _write_settings(plan: Plan, keys: list[str], threads: int | None) -> None:
         "paper": plan.paper,
     }
     config.write_atomic(plan.out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+
+
+def _adapter_settings(plan: Plan) -> dict[str, object]:
+    """Return what the settings say of an adapter; nothing where there is none."""
+    adapter = plan.identity.adapter
+    return {} if adapter is None else {"adapter": adapter.model_dump(mode="json")}
 
 
 def _unscored(key: str, reason: str) -> SystemResult:
@@ -266,7 +294,7 @@ def _result(
     }
     return assemble(
         plan.identity,
-        {key: item.row for key, item in rows.items()},
+        {key: told_of_leaks(plan, key, item.row) for key, item in rows.items()},
         list(missing.values()),
         bundles={key: _Named(item.reference_version, item.reference) for key, item in rows.items()},
         protocol=plan.protocol,

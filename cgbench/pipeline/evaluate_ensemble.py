@@ -12,15 +12,22 @@ from cgbench.errors import CgbenchError, IntegrityError, UsageError
 from cgbench.evaluate import Ensemble, ReferenceBundle, Scored, read_reference, score
 from cgbench.evaluate.ensemble_files import EnsembleFiles
 from cgbench.pipeline.beside import report_runs
+from cgbench.pipeline.leaks import with_leak
 from cgbench.pipeline.novelty import with_novelty
 from cgbench.pipeline.paper import paper_stage
 from cgbench.pipeline.results import assemble, commands_for, noted, printed, write_result_of
 from cgbench.pipeline.scored_rows import RowRecord, Stopwatch, kept_row, row_inputs, write_row
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
-from cgbench.results import ModelIdentity, Result, SystemResult
+from cgbench.results import Leak, ModelIdentity, Result, SystemResult
 from cgbench.store import TrajectoryAttributes, find_reference
 
+#: Structures come without a statement of what made them.
+_UNCHECKED = Leak(
+    status="unchecked",
+    reason="structures do not state what their maker was trained on; novelty tells frames that are "
+    "played back",
+)
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -155,7 +162,7 @@ def evaluate_ensemble(
     plan = EnsemblePlan(
         name=said.name or files.inputs.name,
         protocol=protocol,
-        paper=paper or protocol == "paper",
+        paper=paper or protocol in registry.PAPER_PROTOCOLS,
         out=out,
         seed=seed,
         workers=workers,
@@ -258,7 +265,7 @@ def _score(
         )
     else:
         row, record = found
-    done.rows[key], done.records[key] = row, record
+    done.rows[key], done.records[key] = with_leak(row, "sampler", _UNCHECKED), record
     done.hashes.add(known)
     done.protocols.add(None if chosen is None else chosen.id)
 

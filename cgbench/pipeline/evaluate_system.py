@@ -22,7 +22,7 @@ from cgbench.pipeline.check import check_on
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.paper import paper_stage
 from cgbench.pipeline.prior_row import score_prior
-from cgbench.pipeline.programs import AnyPotential
+from cgbench.pipeline.programs import AnyPotential, adapter_notes
 from cgbench.pipeline.results import failure_text, noted
 from cgbench.pipeline.scored_rows import (
     RowRecord,
@@ -33,11 +33,12 @@ from cgbench.pipeline.scored_rows import (
     scored_path,
     write_row,
 )
-from cgbench.pipeline.simulate import system_input, told_of_mass
+from cgbench.pipeline.selection import told_of_choice
+from cgbench.pipeline.simulate import system_input, told_of_mass, told_of_temperature
 from cgbench.pipeline.stages import run_stage
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
-from cgbench.results import ModelIdentity, SplitIdentity, SystemCost
+from cgbench.results import ModelIdentity, SplitIdentity, SystemCost, Track
 from cgbench.simulation import SimulationOutcome, largest_stable_step, simulate
 from cgbench.splits import read_split
 from cgbench.store import find_reference, find_split, read_trajectories
@@ -67,6 +68,7 @@ class Plan:
             protocols, of which it takes a small share.
         prior: Whether the model's prior is simulated and scored beside it.
         workers: Threads that measure frames; all cores if None.
+        track: The track that was asked for by name; None for the one that the model is on.
     """
 
     model: Path
@@ -81,6 +83,7 @@ class Plan:
     stable_step: bool | None
     prior: bool
     workers: int | None
+    track: Track | None = None
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -166,7 +169,14 @@ def evaluate_system(plan: Plan, system: str, progress: Progress = silent) -> Sys
         raise
     except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
         reason = failure_text(error)
-        row = failed(plan.identity.name, system, reason, seed=plan.seed, converged=bundle.converged)
+        row = failed(
+            plan.identity.name,
+            system,
+            reason,
+            seed=plan.seed,
+            converged=bundle.converged,
+            synthetic=bundle.metadata.synthetic,
+        )
         record_path(plan.out, system).unlink(missing_ok=True)
         write_scored(scored_path(plan.out, system), row)
         return SystemRow(
@@ -289,7 +299,10 @@ def _scored(
     # Where the time of scoring goes, as parts of it.
     watch.seconds.update({f"score: {stage}": spent for stage, spent in row.timings.items()})
     mixing = [] if outcome.exchange is None else [outcome.exchange.described()]
-    row = noted(row, [*told_of_mass(plan.protocol), *mixing, *ensemble.notes])
+    opened = adapter_notes(plan.identity.adapter)
+    row = noted(row, [*opened, *told_of_mass(plan.protocol), *mixing, *ensemble.notes])
+    row = noted(row, told_of_temperature(plan.protocol, bundle.temperature))
+    row = noted(row, told_of_choice(plan.potential.spec))
     if plan.paper and not ensemble.time_ordered:
         row = noted(row, ["The analysis of the reference work needs frames in time order."])
     elif plan.paper:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from cgbench import config, registry
 from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
 from cgbench.evaluate import Scored, write_scored
 from cgbench.ingest.variants import Variant
-from cgbench.models import model_hash
-from cgbench.pipeline.evaluate import model_identity
+from cgbench.models import NetworkPotential
+from cgbench.pipeline.evaluate import identity_of
+from cgbench.pipeline.leaks import check_leaks, with_leak
 from cgbench.pipeline.mutant_outcomes import (
     absent,
     parent_outcome,
@@ -30,7 +32,7 @@ from cgbench.pipeline.mutant_screening import (
     screen,
     screened_or_reason,
 )
-from cgbench.pipeline.programs import AnyPotential, find_potential, load_potential
+from cgbench.pipeline.programs import AnyPotential, open_potential
 from cgbench.pipeline.results import assemble, printed, write_result_of
 from cgbench.pipeline.scored_rows import scored_path
 from cgbench.progress import Progress, silent
@@ -41,6 +43,9 @@ from cgbench.results.mutants import (
     ParentOutcome,
     VariantOutcome,
 )
+
+if TYPE_CHECKING:
+    from cgbench.adapters import AdapterChoice
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def evaluate_mutants(
     seed: int = 1,
     threads: int | None = None,
     trust: bool = False,
+    adapter: "AdapterChoice | None" = None,
     force: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
@@ -89,7 +95,8 @@ def evaluate_mutants(
         out: The run folder.
         seed: Seed of replicas and resamples.
         threads: Threads of torch.
-        trust: Whether a program may be opened.
+        trust: Whether a program may be opened, or an adapter may run foreign code.
+        adapter: What opens a model of another program.
         force: Simulate again whatever is there.
         home: Data home.
         progress: Told how far it is.
@@ -99,13 +106,12 @@ def evaluate_mutants(
         ValidationError: The model covers the beads of none of the variants.
     """
     began = time.monotonic()
-    path = find_potential(model, home)
-    potential = load_potential(path, home, trust=trust)
-    identity = model_identity(path, potential)
+    opened = open_potential(model, home, trust=trust, adapter=adapter)
+    identity = identity_of(opened)
     test = _Test(
-        potential=potential,
+        potential=opened.potential,
         identity=identity,
-        model_hash=model_hash(path),
+        model_hash=opened.hash,
         screening=registry.protocol(registry.mutant_screening().protocol),
         protocol=None if protocol is None else registry.protocol(protocol),
         out=out,
@@ -256,6 +262,14 @@ def _second_stage(
         )
     except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
         return None, printed(f"second stage: {error}")
+    leak = check_leaks(
+        test.potential.spec,
+        variant.key,
+        prior=test.potential.prior if isinstance(test.potential, NetworkPotential) else None,
+        sequence=variant.sequence,
+        home=test.home,
+    )
+    run = replace(run, row=with_leak(run.row, "mutants", leak))
     write_scored(scored_path(test.out, variant.key), run.row)
     return run, None
 

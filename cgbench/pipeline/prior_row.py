@@ -123,7 +123,14 @@ def score_prior(
         except (UsageError, IntegrityError):
             row, spent = scored(again=True)
     except (CgbenchError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
-        row = failed(PRIOR_ROW, system, failure_text(error), seed=seed, converged=bundle.converged)
+        row = failed(
+            PRIOR_ROW,
+            system,
+            failure_text(error),
+            seed=seed,
+            converged=bundle.converged,
+            synthetic=bundle.metadata.synthetic,
+        )
         spent = {}
     return write_row(
         place,

@@ -199,8 +199,14 @@ def read_run(path: Path) -> ScoredRun:
         )
     result = read_result(folder / "result.json")
     rows = {
-        item.system: read_scored(scored_path(folder, item.system))
+        item.system: _as_in_result(read_scored(scored_path(folder, item.system)), item)
         for item in result.systems
         if item.status != "missing"
     }
     return ScoredRun(result, rows)
+
+
+def _as_in_result(row: Scored, item: SystemResult) -> Scored:
+    """Return a row with what the result says of the training data, which rows do not know."""
+    update = {"track": item.track, "leak": item.leak}
+    return replace(row, result=row.result.model_copy(update=update))

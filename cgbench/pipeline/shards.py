@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cgbench import provenance
 from cgbench.errors import CgbenchError, UsageError
@@ -16,6 +16,9 @@ from cgbench.pipeline.simulate import simulate_model
 from cgbench.progress import Progress, silent
 from cgbench.simulation import SimulationOutcome, export_xtc
 from cgbench.simulation.shards import Shard, finished_parts, join_parts
+
+if TYPE_CHECKING:
+    from cgbench.adapters import AdapterChoice
 
 
 def environment_shard() -> tuple[Shard, int] | None:
@@ -74,7 +77,8 @@ def simulate_parts(
         given = environment_shard()
     joined = True
     if merge:
-        kept = {name: options[name] for name in ("trust", "force", "home") if name in options}
+        names = ("trust", "adapter", "force", "home")
+        kept = {name: options[name] for name in names if name in options}
         outcomes = join_shards(model, systems, out=out, **kept)
     elif given is not None:
         part, local = given
@@ -137,6 +141,7 @@ def join_shards(
     *,
     out: Path,
     trust: bool = False,
+    adapter: "AdapterChoice | None" = None,
     force: bool = False,
     home: Path | None = None,
 ) -> dict[str, SimulationOutcome]:
@@ -156,7 +161,7 @@ def join_shards(
         )
     target, count = out / "trajectories.zarr", int(counts[0])
     parts = [Shard(index, count).path(target) for index in range(count)]
-    potential = load_potential(model, home, trust=trust)
+    potential = load_potential(model, home, trust=trust, adapter=adapter)
     return {
         key: join_parts(parts, target, key, force=force)
         for key in systems_of(potential, systems, model)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,9 +17,8 @@ from cgbench.evaluate import (
     read_reference,
     score,
 )
-from cgbench.models import model_hash
 from cgbench.pipeline.check import systems_of
-from cgbench.pipeline.programs import find_potential, load_potential
+from cgbench.pipeline.programs import open_potential
 from cgbench.pipeline.results import noted
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
@@ -27,11 +27,15 @@ from cgbench.simulation import simulate as run
 from cgbench.simulation.shards import Shard
 from cgbench.store import find_reference, read_trajectories
 
+if TYPE_CHECKING:
+    from cgbench.adapters import AdapterChoice
+
 
 def default_run_folder(model: str, protocol: str) -> Path:
     """Return ``cgbench-runs/<model>-<protocol>`` with characters that any file system takes."""
     path = Path(model)
-    name = path.parent.name if path.name in ("model.pt", "trajectories.zarr") else path.stem
+    inside = path.name in ("model.pt", "model.ckpt", "trajectories.zarr")
+    name = path.parent.name if inside else path.stem
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
     return Path("cgbench-runs") / f"{clean}-{protocol}"
 
@@ -63,6 +67,7 @@ def simulate_model(
     shard: Shard | None = None,
     device: str | None = None,
     trust: bool = False,
+    adapter: "AdapterChoice | None" = None,
     force: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
@@ -76,8 +81,8 @@ def simulate_model(
         UsageError: Model, system, reference or protocol is not there, or the folder holds another
             simulation.
     """
-    path = find_potential(model, home)
-    potential = load_potential(path, home, trust=trust)
+    opened = open_potential(model, home, trust=trust, adapter=adapter)
+    potential = opened.potential
     chosen = registry.protocol(protocol)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -99,7 +104,7 @@ def simulate_model(
             seed=seed,
             out=target,
             force=force,
-            model_hash=model_hash(path),
+            model_hash=opened.hash,
             engine=engine,
             replicas=replicas,
             progress=progress,
@@ -117,6 +122,22 @@ def told_of_mass(protocol: Protocol) -> list[str]:
     return [
         f"Repartitioned mass: {protocol.bead_mass:g} amu a bead instead of {usual:g} amu as in the "
         "reference work. Populations do not depend on it, times do."
+    ]
+
+
+def told_of_temperature(protocol: Protocol, reference: float) -> list[str]:
+    """Return what comparing a simulation with a reference at another temperature means.
+
+    Args:
+        protocol: Protocol of the simulation.
+        reference: Temperature of the reference in K.
+    """
+    if abs(protocol.temperature - reference) < 1e-3:
+        return []
+    return [
+        f"Simulated at {protocol.temperature:g} K, the reference is at {reference:g} K: free "
+        "energies, populations and distributions are those of two temperatures, so their "
+        "differences are no error of the model. Structures of the native state can be compared."
     ]
 
 
@@ -146,4 +167,5 @@ def score_simulation(
         workers=workers,
         progress=progress,
     )
-    return noted(row, [*told_of_mass(protocol), *ensemble.notes])
+    told = [*told_of_temperature(protocol, bundle.temperature), *told_of_mass(protocol)]
+    return noted(row, [*told, *ensemble.notes])

@@ -122,11 +122,23 @@ def result_table(result: Result) -> Table:
             note = None if item.status == "failed" and value.note == item.reason else value.note
             table.add_row(f"{metric} {arrow}".rstrip(), _text(value), unit, noted(note))
     lines = [f"{place}: {text}" for text, place in notes.items()]
-    lines += _convergence(result)
+    lines += [*_tracks(result), *_convergence(result)]
     if left_out:
         lines.append(f"not shown, only for comparison elsewhere: {', '.join(left_out)}")
     table.caption = Text("\n".join(lines)) if lines else None
     return table
+
+
+def _tracks(result: Result) -> list[str]:
+    """Return the track of each system, and what was trained on and tested on."""
+    lines = []
+    for item in result.systems:
+        where = "" if len(result.systems) == 1 else f"{item.system}: "
+        if item.track is not None:
+            lines.append(f"{where}track: {item.track}")
+        if item.leak is not None:
+            lines += [f"{where}{sentence}" for sentence in item.leak.sentences]
+    return lines
 
 
 def _convergence(result: Result) -> list[str]:

@@ -125,10 +125,10 @@ def fit_priors(
     energy = thermal_energy(temperature)
     return PriorParameters(
         bonds=_fit_bonds(histograms, types, energy, settings) if "bonds" in settings.terms else {},
-        repulsion=_fit_repulsion(histograms, types, energy, settings)
+        repulsion=fit_repulsion(histograms, types, energy, settings)
         if "repulsion" in settings.terms
         else {},
-        dihedrals=_fit_dihedrals(histograms, energy, settings)
+        dihedrals=fit_dihedrals(histograms, energy, settings)
         if "dihedrals" in settings.terms
         else (),
         temperature=temperature,
@@ -150,19 +150,29 @@ def prior_histograms(
         ValidationError: Shapes or values are wrong.
     """
     frames, normalised = check_frames(coordinates, weights, n_beads)
+    bonds, distances, dihedrals = bin_edges(settings)
+    return chain_histograms(
+        frames,
+        normalised,
+        bond_edges=bonds,
+        distance_edges=distances,
+        dihedral_edges=dihedrals,
+        progress=progress,
+    )
+
+
+def bin_edges(settings: PriorFitSettings) -> tuple[Floats, Floats, Floats]:
+    """Return the bin edges of bond lengths and distances in Å and of dihedrals in radians."""
     n_bonds = round((_BOND_RANGE[1] - _BOND_RANGE[0]) / settings.bond_bin_width)
     n_distances = math.ceil(
         (_DISTANCE_END - settings.repulsion_range[0]) / settings.repulsion_bin_width
     )
     start = settings.repulsion_range[0]
     end = start + n_distances * settings.repulsion_bin_width
-    return chain_histograms(
-        frames,
-        normalised,
-        bond_edges=np.linspace(*_BOND_RANGE, n_bonds + 1),
-        distance_edges=np.linspace(start, end, n_distances + 1),
-        dihedral_edges=np.linspace(-np.pi, np.pi, settings.dihedral_bins + 1),
-        progress=progress,
+    return (
+        np.linspace(*_BOND_RANGE, n_bonds + 1),
+        np.linspace(start, end, n_distances + 1),
+        np.linspace(-np.pi, np.pi, settings.dihedral_bins + 1),
     )
 
 
@@ -188,10 +198,21 @@ def _fit_bonds(
                 expected=f"at least {settings.minimum_count:g} effective lengths, 2 to 6 Å",
                 found=f"{count.sum():.1f}",
             )
-        centres = histograms.bonds.centres
-        mean, variance = _central_moments(centres, mass / centres**2, settings.bond_window)
-        terms[bond_key(*pair)] = BondTerm(k=energy / (2.0 * variance), r0=mean)
+        terms[bond_key(*pair)] = fit_bond(histograms.bonds.centres, mass, energy, settings)
     return terms
+
+
+def fit_bond(centres: Floats, mass: Floats, energy: float, settings: PriorFitSettings) -> BondTerm:
+    """Return the bond of a histogram of lengths.
+
+    Args:
+        centres: (n_bins,) Å.
+        mass: (n_bins,) weights.
+        energy: kT in kcal/mol.
+        settings: How to fit.
+    """
+    mean, variance = _central_moments(centres, mass / centres**2, settings.bond_window)
+    return BondTerm(k=energy / (2.0 * variance), r0=mean)
 
 
 def _central_moments(centres: Floats, density: Floats, window: float) -> tuple[float, float]:
@@ -220,12 +241,14 @@ def _central_moments(centres: Floats, density: Floats, window: float) -> tuple[f
     return float(mean), float(variance - width**2 / 12.0)
 
 
-def _fit_repulsion(
-    histograms: ChainHistograms,
-    types: NDArray[np.int64],
-    energy: float,
-    settings: PriorFitSettings,
-) -> dict[int, float]:
+def fit_pooled_repulsion(
+    histograms: ChainHistograms, energy: float, settings: PriorFitSettings
+) -> float:
+    """Return the ε of all bead types together, kcal·Å⁶/mol.
+
+    Raises:
+        ValidationError: The short side of the distances does not determine it.
+    """
     pooled, _ = _fit_inverse_sixth(*histograms.distances.pooled(), histograms, energy, settings)
     if pooled is None:
         low, high = settings.repulsion_range
@@ -235,6 +258,21 @@ def _fit_repulsion(
             f"three bins of {settings.minimum_count:g} effective distances",
             fix="use more frames, or leave repulsion out of the terms",
         )
+    return pooled
+
+
+def fit_repulsion(
+    histograms: ChainHistograms,
+    types: NDArray[np.int64],
+    energy: float,
+    settings: PriorFitSettings,
+) -> dict[int, float]:
+    """Return the ε of each bead type that occurs, kcal·Å⁶/mol; see :func:`fit_priors`.
+
+    Raises:
+        ValidationError: The short side of the distances does not determine it.
+    """
+    pooled = fit_pooled_repulsion(histograms, energy, settings)
     shared = settings.repulsion_shared_count
     fitted = {}
     for bead_type in np.unique(types).tolist():
@@ -243,7 +281,10 @@ def _fit_repulsion(
             *histograms.distances.pooled(members), histograms, energy, settings
         )
         own = pooled if own is None else own
-        mean = (count * math.log(own) + shared * math.log(pooled)) / max(count + shared, 1.0)
+        if not count + shared > 0:
+            fitted[bead_type] = pooled
+            continue
+        mean = (count * math.log(own) + shared * math.log(pooled)) / (count + shared)
         fitted[bead_type] = math.exp(mean)
     return fitted
 
@@ -268,9 +309,14 @@ def _fit_inverse_sixth(
     return (float(epsilon) if epsilon > 0 else None), total
 
 
-def _fit_dihedrals(
+def fit_dihedrals(
     histograms: ChainHistograms, energy: float, settings: PriorFitSettings
 ) -> tuple[DihedralSet, ...]:
+    """Return the Fourier terms of all dihedrals together; see :func:`fit_priors`.
+
+    Raises:
+        ValidationError: The angles do not determine them.
+    """
     if len(histograms.dihedrals.mass) == 0:
         return ()
     centres = histograms.dihedrals.centres

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler
 
 from cgbench import registry
 from cgbench.config import Frozen, canonical_json, fingerprint
@@ -83,6 +83,51 @@ def bond_key(first: int, second: int) -> str:
     return f"{first}-{second}"
 
 
+class PriorOrigin(Frozen):
+    """Data of one system that a transferable prior was fitted to: what leak checks compare with.
+
+    Attributes:
+        system: Registry key, or the name of a user's own system.
+        sequence: One letter for each bead.
+        store_fingerprint: ``sha256:…`` of the store; None for frames of other origin.
+        split_id: Split that the frames are a part of; None for frames of other origin.
+        split_fingerprint: ``sha256:…`` of that split.
+        part: Part of the split.
+        n_frames: Frames with weight.
+    """
+
+    system: str = Field(min_length=1, max_length=200)
+    sequence: str = Field(pattern=r"^[A-Z]+$", max_length=10_000)
+    store_fingerprint: str | None = None
+    split_id: str | None = None
+    split_fingerprint: str | None = None
+    part: str = "train"
+    n_frames: int = Field(ge=1)
+
+
+class TransferableFit(Frozen):
+    """How a prior was fitted to several systems together, and what it could not learn from them.
+
+    Attributes:
+        fitted_on: The data, by name of the system.
+        balance: Whether every frame counts alike, or every system.
+        left_out: System that a prior for leave-one-out was fitted without.
+        pooled_bond: Bond of all pairs together.
+        pooled_repulsion: ε of all bead types together, kcal·Å⁶/mol.
+        bonds_from_pool: Undirected pairs, ``"smaller-larger"``, that were too rare or did not
+            occur, so that they have the pooled bond.
+        beads_from_pool: Bead types that did not occur, so that they have the pooled ε.
+    """
+
+    fitted_on: tuple[PriorOrigin, ...] = Field(min_length=1)
+    balance: Literal["frames", "systems"]
+    left_out: str | None = None
+    pooled_bond: BondTerm | None = None
+    pooled_repulsion: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    bonds_from_pool: tuple[str, ...] = ()
+    beads_from_pool: tuple[BeadTypeNumber, ...] = ()
+
+
 class PriorParameters(Frozen):
     """A prior: bonds, repulsion and dihedrals for all bead types that it knows.
 
@@ -102,6 +147,8 @@ class PriorParameters(Frozen):
         dihedrals: Sets of Fourier terms; a set with types goes before the one for all.
         temperature: Temperature in K of the data that the prior was fitted to; None if unknown.
         source: Where the numbers come from.
+        transferable: How it was fitted, for a prior of several systems. Its table holds both
+            directions of every pair, with the same numbers.
     """
 
     format: Literal["cgbench-prior"] = "cgbench-prior"
@@ -112,6 +159,16 @@ class PriorParameters(Frozen):
     minimum_separation: Literal[2] = 2
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     source: str = ""
+    transferable: TransferableFit | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Priors of one system keep the files and fingerprints that they had before there were
+        # others.
+        fields: dict[str, Any] = standard(self)
+        if fields.get("transferable", 0) is None:
+            del fields["transferable"]
+        return fields
 
     @pydantic.field_validator("dihedrals")
     @classmethod

@@ -1,6 +1,7 @@
 """A figure that shows what each term of a prior was fitted to."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 from cgbench import registry
 from cgbench.errors import ValidationError
 from cgbench.priors.fit import PriorFitSettings, bond_groups, prior_histograms
-from cgbench.priors.histograms import Floats, Histogram
+from cgbench.priors.histograms import ChainHistograms, Floats, Histogram
 from cgbench.priors.parameters import DihedralTerm, PriorParameters
+from cgbench.priors.pooled import PooledHistograms, PriorData, pooled_histograms
 from cgbench.units import thermal_energy
 
 if TYPE_CHECKING:
@@ -49,19 +51,72 @@ def plot_priors(
     Raises:
         ValidationError: The prior has no temperature, or does not fit the bead types.
     """
+    settings = settings or PriorFitSettings()
+    types = np.asarray(bead_types, dtype=np.int64)
+    histograms = prior_histograms(coordinates, weights, len(types), settings)
+    return _drawn(parameters, histograms, types, bond_groups(types), settings)
+
+
+def plot_transferable_prior(
+    parameters: PriorParameters,
+    parts: Sequence[PriorData] | PooledHistograms,
+    settings: PriorFitSettings | None = None,
+) -> "Figure":
+    """Draw the histograms of all systems together and the fitted curves.
+
+    As :func:`plot_priors`; the pairs of bonded types with most samples are drawn, without
+    direction.
+
+    Args:
+        parameters: A prior of :func:`~cgbench.priors.fit_transferable_prior`.
+        parts: The data that it was fitted to, or their histograms.
+        settings: The settings of the fit.
+
+    Raises:
+        ValidationError: The prior is not one of several systems, or not one of these.
+    """
+    settings = settings or PriorFitSettings()
+    record = parameters.transferable
+    if record is None:
+        raise ValidationError(
+            "this prior was not fitted to several systems", fix="draw it with plot_priors"
+        )
+    pooled = (
+        parts
+        if isinstance(parts, PooledHistograms)
+        else pooled_histograms(parts, settings, balance=record.balance)
+    )
+    if pooled.origins != record.fitted_on:
+        raise ValidationError(
+            "this prior was fitted to other data",
+            expected=", ".join(origin.system for origin in record.fitted_on),
+            found=", ".join(origin.system for origin in pooled.origins),
+        )
+    pairs = {(low, high) for low, high in pooled.bonded.tolist()}
+    groups = {pair: (pooled.bonded == pair).all(1) for pair in sorted(pairs)}
+    mass = {pair: pooled.chains.bonds.mass[members].sum() for pair, members in groups.items()}
+    ordered = sorted((pair for pair in groups if mass[pair] > 0), key=lambda pair: -mass[pair])
+    groups = {pair: groups[pair] for pair in ordered}
+    return _drawn(parameters, pooled.chains, pooled.types, groups, settings)
+
+
+def _drawn(
+    parameters: PriorParameters,
+    histograms: ChainHistograms,
+    types: NDArray[np.int64],
+    bonded: Mapping[tuple[int, int], NDArray[np.bool_]],
+    settings: PriorFitSettings,
+) -> "Figure":
     from matplotlib.figure import Figure
 
-    settings = settings or PriorFitSettings()
     if parameters.temperature is None:
         raise ValidationError(
             "this prior has no temperature to draw free energies at",
             fix="draw a fitted prior; published force fields do not state one",
         )
     energy = thermal_energy(parameters.temperature)
-    types = np.asarray(bead_types, dtype=np.int64)
-    histograms = prior_histograms(coordinates, weights, len(types), settings)
     names = {bead.type: bead.residues[0] for bead in registry.bead_vocabulary().beads}
-    groups = list(bond_groups(types).items())[:_MAXIMUM_BONDS] if parameters.bonds else []
+    groups = list(bonded.items())[:_MAXIMUM_BONDS] if parameters.bonds else []
     kinds = np.unique(types).tolist() if parameters.repulsion else []
     n_panels = len(groups) + len(kinds) + bool(parameters.dihedrals)
     n_rows = max(1, math.ceil(n_panels / _COLUMNS))

@@ -1,5 +1,6 @@
 """The one place for every protein, protocol, metric, split and constant."""
 
+from cgbench.registry.baselines import BaselineSettings, baseline_settings
 from cgbench.registry.beads import Bead, BeadVocabulary
 from cgbench.registry.constants import Constants
 from cgbench.registry.loader import (
@@ -31,8 +32,15 @@ from cgbench.registry.models import (
     System,
 )
 from cgbench.registry.mutant_models import Mutant, MutantScreening
-from cgbench.registry.paper import PAPER_PROTOCOL, PaperConstant, PaperConstants, paper_constants
+from cgbench.registry.paper import (
+    PAPER_PROTOCOL,
+    PAPER_PROTOCOLS,
+    PaperConstant,
+    PaperConstants,
+    paper_constants,
+)
 from cgbench.registry.protocol_models import Protocol, TemperatureLadder
+from cgbench.registry.references import KnownReference, known_references
 from cgbench.registry.remote import FILE_KINDS, SUITE, FileKind, RemoteFile, remote_files
 from cgbench.registry.secondary_structure import (
     Element,
@@ -47,13 +55,16 @@ from cgbench.registry.zoo import ZooModel, zoo, zoo_model
 __all__ = [
     "FILE_KINDS",
     "PAPER_PROTOCOL",
+    "PAPER_PROTOCOLS",
     "SUITE",
     "AnalysisSettings",
+    "BaselineSettings",
     "Bead",
     "BeadVocabulary",
     "Constants",
     "Element",
     "FileKind",
+    "KnownReference",
     "MetricSpec",
     "Mutant",
     "MutantScreening",
@@ -72,8 +83,10 @@ __all__ = [
     "TemperatureLadder",
     "ZooModel",
     "add_metric",
+    "baseline_settings",
     "bead_vocabulary",
     "constants",
+    "known_references",
     "metric",
     "metrics",
     "mutant",

@@ -15,6 +15,7 @@ from cgbench.registry.constants import Constants
 from cgbench.registry.models import (
     MetricSpec,
     PublishedFact,
+    SequenceIdentityRule,
     SplitSpec,
     System,
 )
@@ -133,6 +134,13 @@ def split(id: str) -> SplitSpec:  # noqa: A002
 def splits() -> tuple[SplitSpec, ...]:
     """Return the rules of all splits, the canonical one first."""
     return tuple(_splits().values())
+
+
+@cache
+def sequence_identity() -> SequenceIdentityRule:
+    """Return when two sequences count as the same protein."""
+    path = DATA / "splits.yaml"
+    return validate(SequenceIdentityRule, read_data_file("splits")["identity"], path)
 
 
 @cache

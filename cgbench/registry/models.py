@@ -268,3 +268,28 @@ class SplitSpec(Frozen):
     fractions: dict[str, float] | None
     left_out: str | None
     source: Source
+
+
+class SequenceIdentityRule(Frozen):
+    """When two sequences count as the same protein.
+
+    Attributes:
+        threshold: Share of the shorter sequence above which they do.
+        match: Score of two identical residues in the alignment.
+        mismatch: Score of two different ones.
+        gap: Score of a residue without a partner, unless at an end.
+        source: Where each number is from.
+    """
+
+    threshold: float = Field(gt=0, lt=1)
+    match: int = Field(gt=0)
+    mismatch: int = Field(le=0)
+    gap: int = Field(lt=0)
+    source: dict[str, Source]
+
+    @pydantic.model_validator(mode="after")
+    def _every_constant_has_a_source(self) -> Self:
+        constants = set(type(self).model_fields) - {"source"}
+        if constants != set(self.source):
+            raise ValueError(f"source is wrong for {constants ^ set(self.source)}")
+        return self

@@ -14,6 +14,8 @@ PaperPart = Literal["simulation", "reference", "ensemble", "statistics", "figure
 
 #: The protocol that simulates as the reference work did.
 PAPER_PROTOCOL = "paper"
+#: It, and the same at the lower temperatures; all of them are followed by its analysis.
+PAPER_PROTOCOLS = (PAPER_PROTOCOL, "paper-300", "paper-250")
 
 
 class PaperConstant(Frozen):

@@ -95,6 +95,33 @@ def surface_pair(
         return svg(figure, key)
 
 
+def reference_surface(
+    energy: Array,
+    edges: tuple[Array, Array],
+    cutoff: float,
+    native: tuple[float, float] | None,
+    key: str,
+) -> str:
+    """Draw the free energy of a reference alone, with its contour and the native conformer.
+
+    Args:
+        energy: (n_x, n_y) in kcal/mol, not a number where nothing was visited.
+        edges: Bin edges of both axes.
+        cutoff: Energy of the contour.
+        native: Place of the native conformer, drawn as a star.
+        key: Put before ids.
+    """
+    with style() as plt:
+        figure, axis = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
+        image = _surface(axis, energy, edges, cutoff)
+        _contour(axis, energy, edges, cutoff)
+        _star(axis, native)
+        axis.set_xlabel("TIC 1")
+        axis.set_ylabel("TIC 2")
+        figure.colorbar(image, ax=axis, shrink=0.9).set_label("kcal/mol", fontsize=8)
+        return svg(figure, key)
+
+
 def contact_maps(name: str, maps: PairMaps, key: str) -> str:
     """Draw contacts, the reference above the diagonal and the model below, and the difference."""
     n_beads = len(maps.model)

@@ -1,20 +1,20 @@
 """Renders a report as one HTML file that needs nothing from elsewhere."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import jinja2
-import numpy as np
-from markupsafe import Markup, escape
 
 from cgbench.config import write_atomic
-from cgbench.report.content import ReportContent, Row, Structures
-from cgbench.report.drawing import colour_of
+from cgbench.report.content import ReportContent, Row
+from cgbench.report.embedding import (
+    breakable,
+    embedded,
+    source_hash,
+    structure_data,
+    web_text,
+)
 from cgbench.report.groups import figure_groups, paper_figures
 from cgbench.report.text import number
 from cgbench.report.viewer import COMMAND, Viewer
@@ -29,63 +29,12 @@ _GROUPS: Final = {
     "forces": "Forces",
     "optional": "As other benchmarks",
 }
-#: Coordinates in the page are whole hundredths of an ångström.
-_STRUCTURE_SCALE: Final = 100.0
-
-
-def _web(name: str) -> str:
-    return files("cgbench.report").joinpath("web", name).read_text(encoding="utf-8")
-
-
-def _structure_data(structures: Structures, names: Sequence[str]) -> dict[str, Any]:
-    """Return what the viewer draws as plain data, coordinates as whole numbers."""
-    colours = colour_of(names)
-    return {
-        "sequence": structures.sequence,
-        "backbone": structures.backbone,
-        "macrostates": [
-            {
-                "label": label,
-                "structures": [
-                    {
-                        "name": item.name,
-                        "kind": item.kind,
-                        "colour": colours[item.name][0] if item.name in colours else None,
-                        "frames": [
-                            np.rint(frame * _STRUCTURE_SCALE).astype(int).ravel().tolist()
-                            for frame in item.frames
-                        ],
-                    }
-                    for item in shown
-                ],
-            }
-            for label, shown in structures.macrostates
-        ],
-    }
-
-
-def _breakable(name: str) -> Markup:
-    """Return an escaped name that may be broken after its separators."""
-    text = str(escape(name))
-    for letter in "_/":
-        text = text.replace(letter, f"{letter}<wbr>")
-    return Markup(text)  # noqa: S704 - escaped above
+#: Scripts of a page, in the order in which they run.
+_SCRIPTS: Final = ("trace.js", "common.js", "viewer.js", "page.js")
 
 
 def _any_void(rows: Sequence[Row]) -> bool:
     return any(cell.status == "void" for row in rows for cell in row.cells.values())
-
-
-def _embedded(data: Any) -> str:
-    """Return JSON that cannot end the element it stands in."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    for letter in "<>&":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def render(content: ReportContent, viewer: Viewer | None = None) -> str:
@@ -100,7 +49,7 @@ def render(content: ReportContent, viewer: Viewer | None = None) -> str:
     )
     environment.filters["number"] = number
     environment.filters["any_void"] = _any_void
-    environment.filters["breakable"] = _breakable
+    environment.filters["breakable"] = breakable
     sections = [
         (
             section,
@@ -108,8 +57,8 @@ def render(content: ReportContent, viewer: Viewer | None = None) -> str:
             list(paper_figures(section, place)),
             None
             if section.structures is None
-            else _embedded(
-                _structure_data(
+            else embedded(
+                structure_data(
                     section.structures, [row.name for row in section.rows if row.kind == "model"]
                 )
             ),
@@ -117,16 +66,16 @@ def render(content: ReportContent, viewer: Viewer | None = None) -> str:
         for place, section in enumerate(content.sections)
     ]
     shown = any(section.structures is not None for section in content.sections)
-    scripts = [_web("trace.js"), _web("page.js")]
+    scripts = [web_text(name) for name in _SCRIPTS]
     if viewer is not None and shown:
         scripts.insert(0, viewer.script)
-    return environment.from_string(_web("page.html.jinja")).render(
+    return environment.from_string(web_text("page.html.jinja")).render(
         content=content,
         sections=sections,
         groups=_GROUPS,
-        style=_web("page.css"),
+        style=web_text("page.css"),
         scripts=scripts,
-        hashes=" ".join(map(_hash, scripts)),
+        hashes=" ".join(map(source_hash, scripts)),
         licence=viewer.licence if viewer is not None and shown else None,
         viewer_command=None if viewer is not None else COMMAND,
     )

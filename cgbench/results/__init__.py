@@ -1,7 +1,9 @@
 """The versioned result schema: reading, writing, migration and tables."""
 
+from cgbench.results.adapter import AdapterIdentity
 from cgbench.results.export import export_schemas
 from cgbench.results.file import MAX_RESULT_BYTES, migrate, read_result, write_result
+from cgbench.results.leaks import TRACKS, Leak, Track
 from cgbench.results.schema import (
     Cost,
     GateStatus,
@@ -24,8 +26,11 @@ from cgbench.results.table import COLUMNS, to_frame
 __all__ = [
     "COLUMNS",
     "MAX_RESULT_BYTES",
+    "TRACKS",
+    "AdapterIdentity",
     "Cost",
     "GateStatus",
+    "Leak",
     "MetricStatus",
     "MetricValue",
     "ModelIdentity",
@@ -37,6 +42,7 @@ __all__ = [
     "SystemCost",
     "SystemResult",
     "SystemStatus",
+    "Track",
     "Verification",
     "WeightsStatus",
     "export_schemas",

@@ -10,7 +10,9 @@ import pydantic
 
 from cgbench.config import Frozen
 from cgbench.provenance import Provenance
+from cgbench.results.adapter import AdapterIdentity
 from cgbench.results.fields import Count, Finite, Fraction, Name, NotNegative, Positive, Text
+from cgbench.results.leaks import Leak, Track
 from cgbench.results.paper import PaperAnalysis
 
 #: Version of the format that this code writes.
@@ -85,6 +87,10 @@ class SystemResult(Frozen):
             model's own; None where that cannot be told, as for samples.
         simulation_converged_reason: Why, or why not.
         paper: What the analysis of the reference work finds, where it was asked for.
+        track: By which rules the model may have been trained; None in older results.
+        leak: The check for data that it was trained on and is tested on; None in older results.
+        synthetic: Whether the reference was made from a model with known answers. Such results test
+            the suite; they are compared with no others.
         notes: Anything else to know.
     """
 
@@ -105,6 +111,9 @@ class SystemResult(Frozen):
     simulation_converged: bool | None = None
     simulation_converged_reason: Text | None = None
     paper: PaperAnalysis | None = None
+    track: Track | None = None
+    leak: Leak | None = None
+    synthetic: bool = False
     notes: tuple[Text, ...] = pydantic.Field(default=(), max_length=100)
 
     @pydantic.model_validator(mode="after")
@@ -117,12 +126,16 @@ class SystemResult(Frozen):
 
 
 class ModelIdentity(Frozen):
-    """What was scored; the specification is the one inside the model file."""
+    """What was scored; the specification is the one inside the model file.
+
+    A model of another program says which adapter opened it, and whether foreign code ran.
+    """
 
     name: Name
     hash: Fingerprint | None
     kind: Literal["potential", "sampler", "ensemble", "reference row"]
     spec: dict[Name, pydantic.JsonValue] | None = None
+    adapter: AdapterIdentity | None = None
 
 
 class ProtocolIdentity(Frozen):
@@ -237,6 +250,11 @@ class Result(Frozen):
     track: Literal["systems", "mutants"] = "systems"
     verification: Verification = "self_reported"
     systems: tuple[SystemResult, ...] = pydantic.Field(min_length=1, max_length=1000)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a system was compared with data of known answers: no result for a leaderboard."""
+        return any(item.synthetic for item in self.systems)
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "Result":

@@ -12,6 +12,7 @@ from cgbench.models import Potential
 from cgbench.progress import Progress, silent
 from cgbench.simulation.checkpoint import RunRecord, SimulationOutcome
 from cgbench.simulation.engines import EngineChoice, choose_engine
+from cgbench.simulation.overlapped import OverlappedRun
 from cgbench.simulation.plan import Plan
 from cgbench.simulation.potentials import ChainPotential, parameters_hash
 from cgbench.simulation.run import Run
@@ -84,7 +85,7 @@ def simulate(
         raise ValidationError(
             f"{system.key}: replica indices must be distinct and at least one", found=list(chosen)
         )
-    chosen_engine = choose_engine(potential, system.bead_types, dtype, engine)
+    chosen_engine = choose_engine(potential, system.bead_types, dtype, engine, len(chosen))
     plan = Plan(
         potential=potential,
         system=system,
@@ -108,7 +109,9 @@ def simulate(
             f"{out}: holds {system.key} already, without a record of how it was made",
             fix="use --force to replace it, or another --out",
         )
-    run = Run(plan, resume=recorded and not force)
+    # A ladder needs the energies of every attempt before the next step.
+    overlaps = chosen_engine.device is not None and protocol.steps_per_exchange is None
+    run = (OverlappedRun if overlaps else Run)(plan, resume=recorded and not force)
     outcome = run.finish(checkpoint_interval, progress)
     config.write_model(plan.record_path, plan.record(outcome))
     plan.checkpoint_path.unlink(missing_ok=True)

@@ -113,6 +113,19 @@ class Baoab:
         ]
         self._noise = torch.tensor(noise, dtype=torch.float64).to(self._scratch)[:, None, None]
 
+    @property
+    def constants(self) -> tuple[float, float, float]:
+        """Velocity by force of half a step, half the time step in ps, and what friction leaves."""
+        return self._kick, self._drift, self._decay
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """Spread (R,) of the noise in the velocities of each replica, in Å/ps."""
+        spread = torch.empty_like(self._scratch[:, 0, 0])
+        if isinstance(self._noise, torch.Tensor):
+            return spread.copy_(self._noise[:, 0, 0])
+        return spread.fill_(self._noise)
+
     def before_forces(self, state: ReplicaState, noise: torch.Tensor) -> None:
         """Do B, A, O and A: positions are those of the end of the step, forces are still old.
 

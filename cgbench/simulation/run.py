@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cgbench import config, registry
 from cgbench.progress import Progress
 from cgbench.simulation.checkpoint import Checkpoint, SimulationOutcome
-from cgbench.simulation.dynamics import ReplicaDynamics, intact
+from cgbench.simulation.dynamics import intact
 from cgbench.simulation.exchange import ExchangeState, TemperatureExchange, exchange_of
 from cgbench.simulation.langevin import LangevinSettings
 from cgbench.simulation.plan import Plan
@@ -23,11 +23,20 @@ from cgbench.units import nanoseconds_per_day
 _PROGRESS_INTERVAL: Final[float] = 0.5
 
 #: Å from the middle bead that no chain with whole bonds reaches.
-_FURTHEST: Final[float] = 1e5
+FURTHEST: Final[float] = 1e5
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
+    """What is stored of all replicas at one time.
+
+    Attributes:
+        coordinates: (R, N, 3) in Å.
+        network_energy: (R,) in kcal/mol, like the next; not a number for replicas that failed.
+        prior_energy: As said.
+        temperature: (R,) in K, where replicas exchange them.
+    """
+
     coordinates: NDArray[np.float32]
     network_energy: NDArray[np.float32]
     prior_energy: NDArray[np.float32]
@@ -58,12 +67,10 @@ class Run:
         streams = ReplicaStreams(
             plan.seed, plan.replicas, system.n_beads, dtype=plan.dtype, device=device
         )
-        evaluate = plan.engine.evaluate
         if resume and plan.checkpoint_path.is_file():
             checkpoint = Checkpoint.read(plan.checkpoint_path, plan.fingerprint)
             self._exchange = self._exchange_from(checkpoint)
-            self._dynamics = ReplicaDynamics(
-                evaluate,
+            self._dynamics = plan.engine.dynamics(
                 settings,
                 streams,
                 torch.from_numpy(checkpoint.positions).to(device),
@@ -86,19 +93,19 @@ class Run:
             ]
             if self._exchange is not None:
                 pending.append(checkpoint.pending_temperature)
-            self._pending = [_Frame(*arrays) for arrays in zip(*pending, strict=True)]
+            self._pending = [Frame(*arrays) for arrays in zip(*pending, strict=True)]
             self._append(self._pending)
         else:
             chosen = torch.tensor(plan.replicas) % len(system.starts)
             starts = system.starts[chosen].to(device=device, dtype=plan.dtype)
             self._exchange = self._exchange_from(None)
-            self._dynamics = ReplicaDynamics(
-                evaluate, settings, streams, starts, temperatures=self._temperatures
+            self._dynamics = plan.engine.dynamics(
+                settings, streams, starts, temperatures=self._temperatures
             )
             self._dynamics.recentre()
             self._alive_until = np.full(len(plan.replicas), plan.n_frames, dtype=np.int64)
             self._wall_time = 0.0
-            self._pending_start, self._pending = 0, list[_Frame]()
+            self._pending_start, self._pending = 0, list[Frame]()
             # Only now, when the potential has shown that it works, is anything replaced.
             plan.checkpoint_path.unlink(missing_ok=True)
             config.write_model(plan.record_path, plan.record(None))
@@ -135,7 +142,7 @@ class Run:
         """(R,) in K, where replicas exchange them."""
         return None if self._exchange is None else self._exchange.temperatures
 
-    def _append(self, frames: list[_Frame]) -> None:
+    def _append(self, frames: list[Frame]) -> None:
         if not frames:
             return
         arrays = (
@@ -154,20 +161,35 @@ class Run:
         return self._dynamics.step // self._plan.protocol.steps_per_output
 
     def _snapshot(self) -> Checkpoint:
-        """Copy the state; the pending frames are added when a checkpoint is written."""
+        """Copy the state."""
         dynamics = self._dynamics
+        state = (*vars(dynamics.state).values(), dynamics.alive)
+        arrays = [tensor.cpu().numpy().copy() for tensor in state]
+        return self._checkpoint(dynamics.step, dynamics.evaluations, self._wall_time, *arrays)
+
+    def _checkpoint(
+        self,
+        step: int,
+        evaluations: int,
+        wall_time: float,
+        positions: NDArray[Any],
+        velocities: NDArray[Any],
+        forces: NDArray[Any],
+        alive: NDArray[np.bool_],
+    ) -> Checkpoint:
+        """Return a checkpoint; the pending frames are added when it is written."""
         empty = np.empty(0, dtype=np.float32)
         none = np.empty(0, dtype=np.int64)
         exchange = None if self._exchange is None else vars(self._exchange.snapshot())
         return Checkpoint(
             fingerprint=self._plan.fingerprint,
-            step=dynamics.step,
-            evaluations=dynamics.evaluations,
-            wall_time=self._wall_time,
-            positions=dynamics.state.positions.cpu().numpy().copy(),
-            velocities=dynamics.state.velocities.cpu().numpy().copy(),
-            forces=dynamics.state.forces.cpu().numpy().copy(),
-            alive=dynamics.alive.cpu().numpy().copy(),
+            step=step,
+            evaluations=evaluations,
+            wall_time=wall_time,
+            positions=positions,
+            velocities=velocities,
+            forces=forces,
+            alive=alive,
             alive_until=self._alive_until.copy(),
             pending_start=0,
             pending_coordinates=empty,
@@ -208,7 +230,7 @@ class Run:
         energies = dynamics.result.network_energy + dynamics.result.prior_energy
         dynamics.fail(~(whole & torch.isfinite(energies)))
         # What explodes within an interval can be further out than float32 or an xtc file can say.
-        lost = dynamics.state.positions.abs().amax(dim=(1, 2)) > _FURTHEST
+        lost = dynamics.state.positions.abs().amax(dim=(1, 2)) > FURTHEST
         if bool(lost.any()):
             last = torch.from_numpy(self._latest.positions).to(lost.device)
             dynamics.state.positions[lost] = last[lost]
@@ -241,7 +263,7 @@ class Run:
             energy.masked_fill(dead, torch.nan).to("cpu", torch.float32).numpy().copy()
             for energy in (dynamics.result.network_energy, dynamics.result.prior_energy)
         )
-        frame = _Frame(
+        frame = Frame(
             dynamics.state.positions.to("cpu", torch.float32).numpy().copy(),
             network_energy,
             prior_energy,
@@ -249,11 +271,15 @@ class Run:
         )
         # After the frame, which was sampled at the temperature before.
         self._try_exchange()
+        self._store(frame, self._snapshot())
+
+    def _store(self, frame: Frame, latest: Checkpoint) -> None:
+        """Store a frame and the state that it shows."""
         self._pending.append(frame)
         self._append([frame])
         # The order matters for an interrupt in between: frames are only let go after the snapshot
         # that no longer needs them is in place.
-        self._latest = self._snapshot()
+        self._latest = latest
         on_disk = self._writer.frames_written - self._pending_start
         self._pending_start, self._pending = (
             self._pending_start + on_disk,
@@ -277,7 +303,7 @@ class Run:
         self.save()
         try:
             # At least one interval, so that a run that is dead at the start has a frame to say so.
-            while dynamics.step < total and (dynamics.step == 0 or bool(dynamics.alive.any())):
+            while dynamics.step < total and (dynamics.step == 0 or self._any_alive()):
                 for ahead in range(plan.protocol.steps_per_output, 0, -1):
                     dynamics.advance()
                     if ahead > 1:
@@ -296,20 +322,27 @@ class Run:
         except KeyboardInterrupt:
             self.save()
             raise
+        self._settle()
         return self._close(first_time + time.perf_counter() - began)
 
+    def _any_alive(self) -> bool:
+        return bool(self._dynamics.alive.any())
+
+    def _settle(self) -> None:
+        """Wait for what is still under way."""
+
     def _close(self, wall_time: float) -> SimulationOutcome:
-        plan, dynamics = self._plan, self._dynamics
-        status: Literal["ok", "failed"] = "ok" if bool(dynamics.alive.any()) else "failed"
+        plan, latest = self._plan, self._latest
+        status: Literal["ok", "failed"] = "ok" if bool(latest.alive.any()) else "failed"
         self._writer.finish(self._alive_until, status)
-        speed = dynamics.step / wall_time if wall_time > 0 else 0.0
+        speed = latest.step / wall_time if wall_time > 0 else 0.0
         return SimulationOutcome(
             system=plan.system.key,
             status=status,
             alive_until=tuple(self._alive_until.tolist()),
             n_output_frames=plan.n_frames,
-            steps=dynamics.step,
-            energy_evaluations=dynamics.evaluations,
+            steps=latest.step,
+            energy_evaluations=latest.evaluations,
             wall_time=wall_time,
             steps_per_second=speed,
             ns_per_day=nanoseconds_per_day(speed, plan.protocol.timestep),

@@ -68,12 +68,8 @@ class ReplicaStreams:
         self.n_beads = n_beads
         self.device = torch.device(device)
         self._keys = [_key(seed, replica) for replica in replicas]
-        self._buffer: NDArray[np.floating] = np.empty(
-            (STEPS_PER_BLOCK, len(self._keys), n_beads, 3),
-            dtype=np.float32 if dtype is torch.float32 else np.float64,
-        )
-        self._draws = np.empty((STEPS_PER_BLOCK, n_beads, 3), dtype=np.float64)
-        self._block_on_device = torch.from_numpy(self._buffer).to(self.device)
+        self.dtype = dtype
+        self._block_on_device: torch.Tensor | None = None
         self._block = -1
 
     def noise(self, step: int) -> torch.Tensor:
@@ -87,22 +83,53 @@ class ReplicaStreams:
             is asked for.
         """
         block, within = divmod(step, STEPS_PER_BLOCK)
-        if block != self._block:
-            for index, key in enumerate(self._keys):
-                generator = np.random.Generator(
-                    np.random.Philox(key=key, counter=[0, 0, block, _NOISE])
-                )
-                generator.standard_normal(out=self._draws)
-                self._buffer[:, index] = self._draws
+        if self._block_on_device is None:
+            shape = (STEPS_PER_BLOCK, self.n_replicas, self.n_beads, 3)
+            self._buffer = np.empty(shape, self._numpy_dtype)
+            self._draws = np.empty((STEPS_PER_BLOCK, self.n_beads, 3))
+        if block != self._block or self._block_on_device is None:
+            self.draw(block, self._buffer, self._draws)
             self._block_on_device = torch.from_numpy(self._buffer).to(self.device)
             self._block = block
         return self._block_on_device[within]
+
+    def draw(
+        self,
+        block: int,
+        out: NDArray[np.floating],
+        scratch: NDArray[np.float64] | None = None,
+        part: slice = slice(None),
+    ) -> None:
+        """Draw the normals of all steps of a block, in whatever thread.
+
+        Args:
+            block: Number of the block, from 0.
+            out: (STEPS_PER_BLOCK, n_replicas, n_beads, 3); filled for the part.
+            scratch: (STEPS_PER_BLOCK, n_beads, 3) to draw into; made if None.
+            part: Replicas of the batch to draw for.
+        """
+        draws = np.empty((STEPS_PER_BLOCK, self.n_beads, 3)) if scratch is None else scratch
+        for index in range(*part.indices(len(self._keys))):
+            generator = np.random.Generator(
+                np.random.Philox(key=self._keys[index], counter=[0, 0, block, _NOISE])
+            )
+            generator.standard_normal(out=draws)
+            out[:, index] = draws
+
+    @property
+    def n_replicas(self) -> int:
+        """Replicas of the batch."""
+        return len(self._keys)
+
+    @property
+    def _numpy_dtype(self) -> type[np.floating]:
+        return np.float32 if self.dtype is torch.float32 else np.float64
 
     def initial(self) -> torch.Tensor:
         """Return the normals for initial velocities (n_replicas, n_beads, 3), independent of
         those of every step.
         """
-        normals = np.empty(self._buffer.shape[1:], dtype=self._buffer.dtype)
+        normals = np.empty((self.n_replicas, self.n_beads, 3), self._numpy_dtype)
         for index, key in enumerate(self._keys):
             generator = np.random.Generator(
                 np.random.Philox(key=key, counter=[0, 0, 0, _VELOCITIES])

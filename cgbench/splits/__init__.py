@@ -1,6 +1,7 @@
 """Splits: which frames train, validate and test; made by rule, checked, fingerprinted."""
 
 from cgbench.splits.check import check_split, check_store, find_problems
+from cgbench.splits.identity import Relation, relation, relations, sequence_identity
 from cgbench.splits.make import (
     BLOCK_SPLIT,
     make_block_split,
@@ -22,6 +23,7 @@ __all__ = [
     "BLOCK_SPLIT",
     "FrameIndex",
     "FrameIndexMetadata",
+    "Relation",
     "Split",
     "SplitRule",
     "check_split",
@@ -32,6 +34,9 @@ __all__ = [
     "make_random_split",
     "make_split",
     "read_split",
+    "relation",
+    "relations",
+    "sequence_identity",
     "settings_file",
     "split_settings",
     "write_split",

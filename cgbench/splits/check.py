@@ -7,6 +7,7 @@ import pydantic
 from numpy.typing import NDArray
 
 from cgbench.errors import ValidationError
+from cgbench.splits.identity import relation
 from cgbench.splits.make import trajectory_bounds
 from cgbench.splits.model import FrameIndex, Split, permutation, permutation_sha256
 
@@ -45,7 +46,7 @@ def check_split(split: Split, store: FrameIndex) -> None:
     Parts are disjoint and inside the store; every frame belongs to a part or to a gap between
     two; parts within one trajectory are at least a gap apart; whole trajectories are whole;
     fractions are near those wanted; no part is without valid frames; the fingerprint is the
-    store's.
+    store's; nothing like a left-out protein is trained on.
 
     Raises:
         ValidationError: One of these does not hold; all problems are listed.
@@ -72,10 +73,23 @@ def find_problems(split: Split, store: FrameIndex) -> list[str]:
             return ["the permutation is not the one that the split was made with"]
         return _part_problems(split, store, bounds)
     return [
+        *_left_out_problems(split, store),
         *_neighbour_problems(split, bounds),
         *_trajectory_problems(split, bounds),
         *_part_problems(split, store, bounds),
     ]
+
+
+def _left_out_problems(split: Split, store: FrameIndex) -> list[str]:
+    """Check that nothing like the left-out protein is trained on or chosen by."""
+    left_out = split.settings.left_out
+    if left_out is None:
+        return []
+    found = relation(left_out, split.system, store.metadata.sequence)
+    used = [name for name in split.part_names if name != "test" and len(split.frames(name))]
+    if found.excluded and used:
+        return [f"{split.system} must not be in {', '.join(used)}: {found.reason}"]
+    return []
 
 
 def _neighbour_problems(split: Split, bounds: NDArray[np.int64]) -> list[str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cgbench import registry
 from cgbench.errors import ValidationError
+from cgbench.splits.identity import relation
 from cgbench.splits.model import (
     FrameIndex,
     FrameRange,
@@ -58,7 +59,9 @@ def make_split(split_id: str, store: FrameIndex, settings: registry.SplitSetting
             store, (shares["train"], shares["val"], shares["test"]), settings.seed
         )
     blocks = make_block_split(store, settings)
-    return blocks if spec.left_out is None else make_leave_one_out_split(blocks, spec.left_out)
+    if spec.left_out is None:
+        return blocks
+    return make_leave_one_out_split(blocks, spec.left_out, store.metadata.sequence)
 
 
 def make_block_split(store: FrameIndex, settings: registry.SplitSettings) -> Split:
@@ -155,14 +158,21 @@ def make_random_split(
     )
 
 
-def make_leave_one_out_split(blocks: Split, left_out: str) -> Split:
+def make_leave_one_out_split(blocks: Split, left_out: str, sequence: str) -> Split:
     """Make a system's file of the split ``lopo-<left_out>`` from its canonical split.
 
-    All frames of the left-out system are for testing. Those of another system are for training,
-    but for its validation part; its gaps stay unused.
+    All frames of the left-out system are for testing, and so are those of variants of it and of
+    data whose sequence is the same or too much like it (:func:`~cgbench.splits.relation`). Those of
+    another system are for training, but for its validation part; its gaps stay unused.
+
+    Args:
+        blocks: The system's canonical split.
+        left_out: Registry key of the left-out protein.
+        sequence: The system's sequence.
     """
     trajectories = None
-    if blocks.system == left_out:
+    found = relation(left_out, blocks.system, sequence)
+    if found.excluded:
         fractions = {"train": 0.0, "val": 0.0, "test": 1.0}
         parts: dict[str, tuple[FrameRange, ...]] = {
             "train": (),
@@ -188,6 +198,7 @@ def make_leave_one_out_split(blocks: Split, left_out: str) -> Split:
             block_frames=blocks.settings.block_frames,
             stratified_by=blocks.settings.stratified_by,
             left_out=left_out,
+            excluded_because=found.reason if found.excluded and found.kind != "itself" else None,
         ),
         parts=parts,
         trajectories=trajectories,

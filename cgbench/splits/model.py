@@ -26,6 +26,10 @@ class FrameIndexMetadata(Protocol):
         """Registry key of the system."""
 
     @property
+    def sequence(self) -> str:
+        """One letter for each bead."""
+
+    @property
     def start_kind(self) -> tuple[str, ...] | None:
         """How each trajectory was started, or None where that is unknown."""
 
@@ -59,7 +63,8 @@ class SplitRule(Frozen):
 
     ``method`` is ``trajectories`` (whole trajectories), ``blocks`` (contiguous blocks with a gap
     of unused frames between parts), ``random-frames`` (a random permutation of all frames) or
-    ``leave-one-out`` (all frames or none for testing, see ``Split``).
+    ``leave-one-out`` (all frames or none for testing, see ``Split``). ``excluded_because`` says why
+    the data of another system than the left-out one are not trained on either.
     """
 
     method: Literal["trajectories", "blocks", "random-frames", "leave-one-out"]
@@ -69,6 +74,7 @@ class SplitRule(Frozen):
     stratified_by: Literal["start_kind"] | None = None
     left_out: str | None = pydantic.Field(default=None, pattern=_NAME)
     permutation_sha256: str | None = None
+    excluded_because: str | None = pydantic.Field(default=None, max_length=200)
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -80,6 +86,8 @@ class SplitRule(Frozen):
             raise ValueError("random-frames, and only it, needs permutation_sha256")
         if (self.method == "leave-one-out") != (self.left_out is not None):
             raise ValueError("leave-one-out, and only it, needs left_out")
+        if self.excluded_because is not None and self.left_out is None:
+            raise ValueError("only leave-one-out excludes a system")
         return self
 
 
@@ -93,10 +101,11 @@ class Split(Frozen):
     are made of whole trajectories, else it is null.
 
     A split that leaves one protein out is one file per system under one id, as every split is:
-    ``lopo-<left out>`` of the left-out system has all frames in ``test``; that of another system
-    has the ``val`` part of its canonical split, the rest in ``train`` and an empty ``test``. Parts
-    of other names need no new version either. Fields that later versions add must default to
-    null: nulls take no part in the fingerprint, so those that results quote stay as they are.
+    ``lopo-<left out>`` of the left-out system, and of every system whose sequence is the same or
+    too much like it, has all frames in ``test``; that of another system has the ``val`` part of its
+    canonical split, the rest in ``train`` and an empty ``test``. Parts of other names need no new
+    version either. Fields that later versions add must default to null: nulls take no part in the
+    fingerprint, so those that results quote stay as they are.
     """
 
     format: Literal["cgbench-split"] = "cgbench-split"

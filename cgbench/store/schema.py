@@ -120,7 +120,9 @@ IntervalSource = Literal["stated", "verified"]
 #: ``stated`` by an index file, ``files`` one file each, ``archive`` matched frame by frame.
 BoundariesSource = Literal["stated", "files", "archive"]
 
-_LATER: Final = frozenset({"quantisation", "frame_interval_source", "boundaries_source"})
+_LATER: Final = frozenset(
+    {"quantisation", "frame_interval_source", "boundaries_source", "synthetic"}
+)
 
 
 class StoreMetadata(Frozen):
@@ -131,6 +133,7 @@ class StoreMetadata(Frozen):
     frames then count as one trajectory whose time order must not be used. ``quantisation`` is
     given where numbers are stored as integers. ``frame_interval_source`` says how the interval
     is known, ``boundaries_source`` how the trajectories are.
+    ``synthetic`` marks frames of a model made to have known answers: they are no reference data.
     """
 
     system: str
@@ -150,6 +153,7 @@ class StoreMetadata(Frozen):
     quantisation: Quantisation | None = None
     frame_interval_source: IntervalSource | None = None
     boundaries_source: BoundariesSource | None = None
+    synthetic: bool = False
 
     @pydantic.model_serializer(mode="wrap")
     def _without_later_fields(

@@ -211,7 +211,7 @@ def student_config(settings: KnownAnswerSettings) -> TrainingConfig:
     """Return the student's training: the teacher's shape, other weights, its own prior."""
     return TrainingConfig(
         name="student",
-        system=SYSTEM,
+        systems=(SYSTEM,),
         split=SPLIT,
         network=NETWORK,
         prior=PriorFitSettings(terms=("bonds", "repulsion")),

@@ -1,11 +1,21 @@
 """Force matching with Lightning, from a configuration file to ``model.pt``."""
 
-from cgbench.train.config import OptimiserSettings, TrainingConfig, read_config
+from cgbench.train.config import (
+    AveragingSettings,
+    OptimiserSettings,
+    SelectionSettings,
+    TrainingConfig,
+)
 from cgbench.train.fitting import fit_system_prior, training_weights
-from cgbench.train.run import TrainingOutcome, prior_only, train
+from cgbench.train.kinds import read_config, train
+from cgbench.train.records import SystemLoss, TrainingOutcome
+from cgbench.train.run import prior_only
 
 __all__ = [
+    "AveragingSettings",
     "OptimiserSettings",
+    "SelectionSettings",
+    "SystemLoss",
     "TrainingConfig",
     "TrainingOutcome",
     "fit_system_prior",

@@ -81,7 +81,9 @@ class TimeLimit(lightning.Callback):
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         """Stop the trainer when the limit is reached."""
         self._count()
-        if self.used >= self.limit:
+        # Processes end together: their clocks differ, and one that went on would wait for ever.
+        over = self.used >= self.limit
+        if trainer.strategy.reduce_boolean_decision(over, all=False):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from cgbench import config
 
@@ -13,7 +14,8 @@ from cgbench import config
 class MetricsLog(Logger):
     """Writes ``metrics.csv``; Lightning's own CSV logger would delete that of a resumed run.
 
-    Rows of an earlier process are kept up to the step at which this one goes on.
+    Rows of an earlier process are kept up to the step at which this one goes on. Of processes that
+    share an epoch the first one writes.
 
     Args:
         path: The file. The folder must exist.
@@ -42,6 +44,7 @@ class MetricsLog(Logger):
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the resolved configuration lies beside the log."""
 
+    @rank_zero_only  # type: ignore[untyped-decorator]
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add numbers to the row of a step."""
         number = -1 if step is None else step
@@ -53,6 +56,7 @@ class MetricsLog(Logger):
         if "epoch" in metrics:
             self._rows[-1]["epoch"] = str(int(metrics["epoch"]))
 
+    @rank_zero_only  # type: ignore[untyped-decorator]
     def save(self) -> None:
         """Write the file; Lightning calls it after every epoch."""
         rows = [*self._earlier, *self._rows]

@@ -1,69 +1,64 @@
 """One training run from a configuration to ``model.pt``, resumable between and within epochs."""
 
 import io
-import logging
 import time
-import warnings
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cgbench import config as files
 from cgbench import provenance
-from cgbench.config import Frozen
-from cgbench.data import ForcesDataModule
-from cgbench.errors import IntegrityError, UsageError
-from cgbench.evaluate import ReferenceBundle, read_reference
+from cgbench.data import ForcesDataModule, MultiProteinDataModule
+from cgbench.errors import CgbenchError, SimulationError, UsageError
 from cgbench.models import (
     GraphNetwork,
     NetworkPotential,
     PotentialSpec,
-    TrainedOn,
     keep_freed_memory,
     save_model,
 )
-from cgbench.priors import PriorParameters, plot_priors
+from cgbench.priors import PriorParameters
 from cgbench.progress import Progress, silent
-from cgbench.splits import Split, read_split
-from cgbench.store import SystemStore, find_reference, find_split, open_store
-from cgbench.train.callbacks import ReportProgress, TimeLimit, WithinEpochs, interruptible
+from cgbench.splits import Split
+from cgbench.store import SystemStore
+from cgbench.train.callbacks import interruptible
+from cgbench.train.checkpoints import check_architecture, read_checkpoint, weights_of
 from cgbench.train.config import TrainingConfig
-from cgbench.train.fitting import fit_system_prior, training_weights
-from cgbench.train.logs import MetricsLog
+from cgbench.train.fitting import fit_material_prior
+from cgbench.train.losses import losses_at, plot_losses, system_losses, validation_shares
+from cgbench.train.material import Material, open_material, trained_on
 from cgbench.train.module import ForceMatching
+from cgbench.train.processes import Place, find_place, helpers, joined, tell
+from cgbench.train.records import RunState, TrainingOutcome, take_folder
+from cgbench.train.trainer import make_trainer
+
+DataModule = ForcesDataModule | MultiProteinDataModule
 
 
-class TrainingOutcome(Frozen):
-    """What a finished run says of itself (``training.json``).
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A run whose folder is ready.
 
-    Losses are mean squared differences of the delta forces, (kcal/mol/Å)², on the validation
-    part; ``explained`` is the share of their variance that the network explains there. ``engine``
-    is what computed losses and gradients, with the reason.
+    Attributes:
+        settings: The configuration.
+        out: Its folder.
+        material: The data.
+        state: What the folder was started for.
+        checkpoint_minutes: Time between checkpoints within an epoch.
+        progress: Told how far it is.
     """
 
-    fingerprint: str
-    epochs: int
-    best_epoch: int
-    validation_loss: float
-    validation_variance: float
-    explained: float
-    seconds: float
-    n_parameters: int
-    engine: str = "torch"
-    engine_reason: str = ""
-
-
-class _RunState(Frozen):
-    """What a run folder was started for, and the seconds spent in it before this process."""
-
-    fingerprint: str
-    seconds: float = 0.0
+    settings: TrainingConfig
+    out: Path
+    material: Material
+    state: RunState
+    checkpoint_minutes: float | None
+    progress: Progress
 
 
 def prior_only(
@@ -74,115 +69,12 @@ def prior_only(
         name=f"prior-only/{system}",
         version="1",
         cutoff=None,
-        trained_on=(_trained_on(store, split),),
+        trained_on=(trained_on(store, split),),
         force_map=None,
         licence=licence,
         description="Fitted bonds, repulsion and dihedrals, without a network.",
     )
     return NetworkPotential(None, prior, spec)
-
-
-def _trained_on(store: SystemStore, split: Split) -> TrainedOn:
-    return TrainedOn(
-        system=store.metadata.system,
-        split_id=split.id,
-        split_fingerprint=split.fingerprint,
-        store_fingerprint=store.fingerprint,
-        part="train",
-    )
-
-
-def _prepare(out: Path, fingerprint: str, resume: bool, force: bool) -> _RunState:
-    """Decide whether a folder is new, ours to continue, or somebody else's."""
-    path = out / "run.json"
-    fresh = _RunState(fingerprint=fingerprint)
-    if force or not path.is_file():
-        for name in ("model.pt", "training.json", "logs/last.ckpt", "logs/best.ckpt"):
-            (out / name).unlink(missing_ok=True)
-        files.write_model(path, fresh)
-        return fresh
-    state = files.read_model(_RunState, path)
-    if state.fingerprint != fingerprint:
-        raise UsageError(
-            f"{out}: holds a run of another configuration, data set or split",
-            expected=fingerprint,
-            found=state.fingerprint,
-            fix="choose another --out, or --force to start over",
-        )
-    if not resume and not (out / "training.json").is_file():
-        raise UsageError(
-            f"{out}: holds an unfinished run", fix="--resume to continue it, --force to start over"
-        )
-    return state
-
-
-def _quiet() -> None:
-    """Keep Lightning's announcements off the terminal; warnings and errors still come through."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # A resumed run writes where it wrote before.
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists", module="lightning")
-    # Lightning's own use of a deprecated torch function is no news to users of cgbench.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")
-
-
-def _trainer(
-    settings: TrainingConfig, out: Path, checkpoint_minutes: float | None, progress: Progress
-) -> tuple[lightning.Trainer, ModelCheckpoint]:
-    _quiet()
-    logs = out / "logs"
-    logs.mkdir(exist_ok=True)
-    optimiser = settings.optimiser
-    best = ModelCheckpoint(
-        dirpath=logs,
-        filename="best",
-        monitor="val_loss",
-        save_top_k=1,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    # At the very end of an epoch, after the module has stepped its schedule: a resumed run then
-    # goes on as the interrupted one would have.
-    last = ModelCheckpoint(
-        dirpath=logs,
-        filename="last",
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    callbacks: list[lightning.Callback] = [
-        EarlyStopping("val_loss", patience=optimiser.early_stopping_patience, check_finite=True),
-        LearningRateMonitor("epoch"),
-        ReportProgress(progress, optimiser.maximum_minutes),
-        best,
-        last,
-    ]
-    if optimiser.maximum_minutes is not None:
-        callbacks.append(TimeLimit(optimiser.maximum_minutes))
-    if checkpoint_minutes is not None:
-        callbacks.append(
-            WithinEpochs(
-                dirpath=logs,
-                filename="last",
-                enable_version_counter=False,
-                train_time_interval=timedelta(minutes=checkpoint_minutes),
-                save_on_train_epoch_end=False,
-            )
-        )
-    trainer = lightning.Trainer(
-        accelerator=settings.accelerator,
-        devices=1,
-        max_epochs=optimiser.maximum_epochs,
-        gradient_clip_val=optimiser.gradient_clip,
-        callbacks=callbacks,
-        logger=MetricsLog(logs / "metrics.csv", keep=(logs / "last.ckpt").is_file()),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic=True,
-        reload_dataloaders_every_n_epochs=1,
-        log_every_n_steps=1,
-    )
-    return trainer, best
 
 
 def train(
@@ -198,8 +90,9 @@ def train(
     """Train a network on top of a fitted prior and write ``model.pt``.
 
     The run folder holds ``config.yaml`` (resolved), ``prior.json`` and its plot, ``logs/``,
-    ``model.pt``, ``training.json`` and ``provenance.json``. A finished run with the same
-    configuration, store and split is returned as it is.
+    ``losses.png``, ``model.pt``, ``training.json`` and ``provenance.json``. A finished run with the
+    same configuration, store and split is returned as it is. A run of several processes has one
+    folder, which all of them must see; the first of them writes.
 
     Args:
         settings: What to train on what, and how.
@@ -213,52 +106,123 @@ def train(
         progress: Told of the fit of the prior and of the training.
 
     Raises:
-        UsageError: The system, split or force map is unknown, the folder holds another run, or the
-            time between checkpoints is not above zero.
-        SimulationError: The loss diverged.
+        UsageError: The system, split or force map is unknown, the folder holds another run, the
+            machine has no such devices, or the time between checkpoints is not above zero.
+        ValidationError: The data do not fit together or the network, or the checkpoint is of
+            another architecture.
+        SimulationError: The training diverged. The last good checkpoint is kept, and the best
+            model so far is ``last-good.pt``.
     """
     if checkpoint_minutes is not None and not checkpoint_minutes > 0:
         raise UsageError("checkpoint_minutes", expected="above 0", found=checkpoint_minutes)
-    store = open_store(settings.system, home)
-    store.force_map(settings.force_map)
-    split = read_split(find_split(settings.system, settings.split, home))
-    bundle = read_reference(find_reference(settings.system, home))
-    fingerprint = files.fingerprint(
-        {
-            "config": settings.model_dump(mode="json"),
-            "store": store.fingerprint,
-            "split": split.fingerprint,
-        }
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    state = _prepare(out, fingerprint, resume, force)
-    finished = out / "training.json"
-    if finished.is_file() and (out / "model.pt").is_file():
-        return files.read_model(TrainingOutcome, finished)
+    place = find_place(settings.n_processes, settings.num_nodes)
+    if place is not None and place.rank > 0:
+        return _follow(settings, out, home, checkpoint_minutes, place)
+    if place is not None:
+        with joined(place):
+            return _lead(settings, out, home, resume, force, checkpoint_minutes, progress, place)
+    return _lead(settings, out, home, resume, force, checkpoint_minutes, progress, None)
 
-    files.write_atomic(out / "config.yaml", yaml.safe_dump(settings.model_dump(mode="json")))
+
+def _lead(
+    settings: TrainingConfig,
+    out: Path,
+    home: Path | None,
+    resume: bool,
+    force: bool,
+    checkpoint_minutes: float | None,
+    progress: Progress,
+    place: Place | None,
+) -> TrainingOutcome:
+    """Train as the first or only process."""
+    try:
+        material = open_material(settings, home)
+        out.mkdir(parents=True, exist_ok=True)
+        state = take_folder(out, material.fingerprint, resume, force)
+        finished = out / "training.json"
+        if finished.is_file() and (out / "model.pt").is_file():
+            outcome = files.read_model(TrainingOutcome, finished)
+            if place is not None:
+                tell(outcome)
+            return outcome
+        files.write_atomic(out / "config.yaml", yaml.safe_dump(settings.model_dump(mode="json")))
+        _fit_prior(material, out, progress)
+    except CgbenchError as error:
+        if place is not None:
+            tell(error.message)
+        raise
+    run = _Run(settings, out, material, state, checkpoint_minutes, progress)
+    if place is not None:
+        return _lead_processes(run, place)
+    if settings.n_processes == 1:
+        return _optimise(run, None)
+    options = [] if home is None else ["--home", str(home)]
+    if checkpoint_minutes is not None:
+        options += ["--checkpoint-minutes", str(checkpoint_minutes)]
+    with helpers(out, settings.n_processes, options) as first, joined(first):
+        return _lead_processes(run, first)
+
+
+def _lead_processes(run: _Run, place: Place) -> TrainingOutcome:
+    tell(None)
+    return _optimise(run, place)
+
+
+def _follow(
+    settings: TrainingConfig,
+    out: Path,
+    home: Path | None,
+    checkpoint_minutes: float | None,
+    place: Place,
+) -> TrainingOutcome:
+    """Train as one of several processes, after the first one has made the folder ready."""
+    with joined(place):
+        told = tell(None)
+        if isinstance(told, TrainingOutcome):
+            return told
+        if told is not None:
+            raise UsageError(f"the first process did not begin: {told}")
+        material = open_material(settings, home)
+        state = files.read_model(RunState, out / "run.json")
+        return _optimise(_Run(settings, out, material, state, checkpoint_minutes, silent), place)
+
+
+def _fit_prior(material: Material, out: Path, progress: Progress) -> None:
+    """Write ``prior.json`` and its plot."""
     progress("fit the prior", 0, 1)
-    prior = fit_system_prior(store, split, bundle, settings.prior)
+    prior, figure = fit_material_prior(material, progress)
     files.write_model(out / "prior.json", prior)
-    _plot(prior, store, split, bundle, settings, out / "prior.png")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    files.write_atomic(out / "prior.png", buffer.getvalue())
     progress("fit the prior", 1, 1)
 
+
+def _optimise(run: _Run, place: Place | None) -> TrainingOutcome:
+    settings, out = run.settings, run.out
+    prior = files.read_model(PriorParameters, out / "prior.json")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     keep_freed_memory()
     torch.manual_seed(settings.seed)
     network = GraphNetwork(settings.network)
-    data = ForcesDataModule(
-        store,
-        split=split,
-        force_map=settings.force_map,
-        prior=prior,
-        batch_size=settings.optimiser.batch_size,
-        seed=settings.seed,
+    data = run.material.data_module(prior)
+    shares = validation_shares(data)
+    mixed = isinstance(data, MultiProteinDataModule)
+    module = ForceMatching(
+        network,
+        settings.optimiser,
+        settings.engine,
+        systems=data.systems("train") if mixed else list(shares),
+        validated=list(shares) if mixed else (),
+        shares=list(shares.values()) if mixed else (),
+        precision=settings.precision,
     )
-    module = ForceMatching(network, settings.optimiser, settings.engine)
-    trainer, best = _trainer(settings, out, checkpoint_minutes, progress)
     checkpoint = out / "logs" / "last.ckpt"
+    continues = checkpoint.is_file()
+    if continues:
+        check_architecture(checkpoint, network)
+    trainer, best = make_trainer(settings, out, run.checkpoint_minutes, run.progress, place)
     started = time.monotonic()
     try:
         # Our own checkpoint still is a file that somebody may have exchanged: tensors only.
@@ -266,88 +230,101 @@ def train(
             trainer.fit(
                 module,
                 datamodule=data,
-                ckpt_path=checkpoint if checkpoint.is_file() else None,
+                ckpt_path=checkpoint if continues else None,
                 weights_only=True,
             )
+    except SimulationError:
+        if place is None or place.rank == 0:
+            _keep_last_good(run, network, prior)
+        raise
     finally:
-        seconds = state.seconds + time.monotonic() - started
-        files.write_model(out / "run.json", state.model_copy(update={"seconds": seconds}))
-    return _finish(settings, out, module, best, data, prior, store, split, seconds, trainer)
+        seconds = run.state.seconds + time.monotonic() - started
+        if place is None or place.rank == 0:
+            state = run.state.model_copy(update={"seconds": seconds})
+            files.write_model(out / "run.json", state)
+    if place is None:
+        return _finish(run, module, best, data, prior, seconds, trainer)
+    outcome = None
+    if place.rank == 0:
+        outcome = _finish(run, module, best, data, prior, seconds, trainer)
+    told: TrainingOutcome = tell(outcome)
+    return told
 
 
-def _plot(
-    prior: PriorParameters,
-    store: SystemStore,
-    split: Split,
-    bundle: ReferenceBundle,
-    settings: TrainingConfig,
-    path: Path,
-) -> None:
-    frames, weights = training_weights(store, split, bundle)
-    figure = plot_priors(
-        prior,
-        store.coordinates()[frames],
-        weights,
-        np.asarray(store.bead_types),
-        settings.prior,
+def _keep_last_good(run: _Run, network: GraphNetwork, prior: PriorParameters) -> None:
+    """Write the best model of a run that diverged as ``last-good.pt``, if an epoch was finished."""
+    best = run.out / "logs" / "best.ckpt"
+    if not best.is_file():
+        return
+    chosen = read_checkpoint(best)
+    network.load_state_dict(weights_of(chosen))
+    note = f"Training diverged later: the weights of epoch {int(chosen['epoch']) + 1}."
+    spec = _spec(run, network, None).model_copy(
+        update={"description": f"{run.settings.description} {note}".strip()}
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    files.write_atomic(path, buffer.getvalue())
+    network.eval().requires_grad_(False)
+    save_model(run.out / "last-good.pt", NetworkPotential(network, prior, spec))
+
+
+def _spec(run: _Run, network: GraphNetwork, seconds: float | None) -> PotentialSpec:
+    settings = run.settings
+    return PotentialSpec(
+        name=settings.name,
+        version="1",
+        cutoff=settings.network.cutoff_upper,
+        trained_on=run.material.trained_on(),
+        force_map=run.material.force_map,
+        licence=settings.licence,
+        description=settings.description,
+        seeds=(settings.seed,),
+        training_cost_s=None if seconds is None else round(seconds, 1),
+        n_parameters=network.n_parameters,
+    )
 
 
 def _finish(
-    settings: TrainingConfig,
-    out: Path,
+    run: _Run,
     module: ForceMatching,
     best: ModelCheckpoint,
-    data: ForcesDataModule,
+    data: DataModule,
     prior: PriorParameters,
-    store: SystemStore,
-    split: Split,
     seconds: float,
     trainer: lightning.Trainer,
 ) -> TrainingOutcome:
-    chosen = _read_checkpoint(Path(best.best_model_path))
-    module.load_state_dict(chosen["state_dict"])
-    network = module.network.eval().requires_grad_(False)
-    variance = float(data.validation_variance())
+    out = run.out
+    chosen: dict[str, Any] = read_checkpoint(Path(best.best_model_path))
+    network = module.network
+    network.load_state_dict(weights_of(chosen))
+    network.eval().requires_grad_(False)
+    epoch = int(chosen["epoch"]) + 1
     loss = float(best.best_model_score or float("nan"))
+    metrics = out / "logs" / "metrics.csv"
+    if isinstance(data, MultiProteinDataModule):
+        variances = data.validation_variance()
+        shares = validation_shares(data)
+        variance = sum(shares[system] * variances[system] for system in shares)
+        losses = losses_at(metrics, epoch)
+    else:
+        variance = float(data.validation_variance())
+        system = run.material.systems[0].system
+        variances, losses = {system: variance}, {system: loss}
     outcome = TrainingOutcome(
-        fingerprint=files.read_model(_RunState, out / "run.json").fingerprint,
+        fingerprint=files.read_model(RunState, out / "run.json").fingerprint,
         epochs=trainer.current_epoch,
-        best_epoch=int(chosen["epoch"]) + 1,
+        best_epoch=epoch,
         validation_loss=loss,
         validation_variance=variance,
         explained=1.0 - loss / variance,
         seconds=seconds,
-        n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        n_parameters=network.n_parameters,
         engine=module.engine.name,
         engine_reason=module.engine.reason,
+        systems=system_losses(run.material, data, losses, variances),
+        n_processes=run.settings.n_processes,
     )
-    spec = PotentialSpec(
-        name=settings.name,
-        version="1",
-        cutoff=settings.network.cutoff_upper,
-        trained_on=(_trained_on(store, split),),
-        force_map=settings.force_map or store.metadata.default_force_map,
-        licence=settings.licence,
-        description=settings.description,
-        seeds=(settings.seed,),
-        training_cost_s=round(seconds, 1),
-        n_parameters=outcome.n_parameters,
-    )
-    save_model(out / "model.pt", NetworkPotential(network, prior, spec))
-    files.write_model(out / "provenance.json", provenance.collect({"training": settings.seed}))
+    plot_losses(metrics, variances, epoch, out / "losses.png")
+    save_model(out / "model.pt", NetworkPotential(network, prior, _spec(run, network, seconds)))
+    seeds = {"training": run.settings.seed}
+    files.write_model(out / "provenance.json", provenance.collect(seeds))
     files.write_model(out / "training.json", outcome)
     return outcome
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise IntegrityError(
-            f"{path}: the checkpoint cannot be read", found=error, fix="start over with --force"
-        ) from error
-    return checkpoint

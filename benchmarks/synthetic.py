@@ -1,0 +1,248 @@
+"""Pipelines with known answers: twelve proteins under Gō potentials, trained, left out, mutated.
+
+    python benchmarks/synthetic.py PUBLISHED_FOLDER --work FOLDER [--workers N] [--quick]
+    python benchmarks/synthetic.py --write
+
+PUBLISHED_FOLDER holds `native/` and `mutants/`. Synthetic stores of all proteins and of the
+variants at hand are made, one small network is trained on all proteins and one without each of
+them, a pairwise potential is fitted, and every model is simulated and scored as the reference was
+made. Four answers are known beforehand, and are checked:
+
+- the generating potential has no force error and scores at the noise floor;
+- the network of all proteins beats its own prior on every protein;
+- a network that never saw a protein is worse on it than the network of all proteins;
+- on a variant the network of all proteins beats its own prior, too.
+
+`--work` keeps every finished stage, so that an interrupted run goes on. `--write` puts the tables
+of the results into docs/synthetic.md. With `--quick` three proteins and short runs, for looking at
+the pipeline; its answers decide nothing. Results are marked synthetic and are in no leaderboard.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from synthetic_cases import CASES, Case, Size
+from synthetic_stages import (
+    Row,
+    VariantRow,
+    one_thread,
+    pair_spline_stage,
+    score_stage,
+    train_stage,
+    variant_stage,
+)
+from synthetic_tables import write_page
+
+from cgbench import provenance
+from cgbench.config import Frozen, write_model
+from cgbench.testing.synthetic import SyntheticRecord, build_stores
+
+RESULTS = Path(__file__).parent / "results" / "synthetic.json"
+#: Largest mean square force error that single precision explains, (kcal/mol/Å)².
+ROUNDING = 1e-6
+
+
+class KnownAnswer(Frozen):
+    """One answer that is known beforehand.
+
+    Attributes:
+        statement: What must hold.
+        holds: In how many cases it does.
+        cases: Number of cases.
+        failing: The others.
+    """
+
+    statement: str
+    holds: int
+    cases: int
+    failing: tuple[str, ...]
+
+
+class Benchmark(Frozen):
+    """What was made, what came of it, and which answers came out.
+
+    Attributes:
+        synthetic: Always true: not to be compared with results on reference data.
+        size: How large it was.
+        systems: The synthetic systems.
+        rows: Models on proteins.
+        variants: Models on variants.
+        answers: The known answers.
+        seconds: Wall time of each stage of this run; what was kept from earlier ones takes none.
+        workers: Processes at a time.
+    """
+
+    synthetic: Literal[True] = True
+    size: Size
+    systems: tuple[SyntheticRecord, ...]
+    rows: tuple[Row, ...]
+    variants: tuple[VariantRow, ...]
+    answers: tuple[KnownAnswer, ...]
+    seconds: dict[str, float]
+    workers: int
+    provenance: provenance.Provenance
+
+
+def run(
+    case: Case,
+    size: Size,
+    work: Path,
+    published: Path | None,
+    workers: int = 1,
+    console: Console | None = None,
+) -> Benchmark:
+    """Run every stage that is not finished, and return what came of all."""
+    told = console or Console(quiet=True)
+    home, seconds = work / "home", {}
+    began = time.monotonic()
+
+    def finished(stage: str) -> None:
+        nonlocal began
+        seconds[stage] = round(time.monotonic() - began, 1)
+        told.print(f"{stage}: {seconds[stage]:.0f} s")
+        began = time.monotonic()
+
+    records = build_stores(
+        home,
+        (*case.systems, *case.variants),
+        case.data,
+        published=published,
+        workers=workers,
+        progress=lambda task, done, total: told.print(f"{task}: {done:g} of {total:g}"),
+    )
+    finished("stores")
+    _spread(
+        [
+            (pair_spline_stage, case, work, home),
+            (train_stage, case, work, home, None),
+            *((train_stage, case, work, home, system) for system in case.systems),
+        ],
+        workers,
+        told,
+    )
+    finished("training")
+    scored = _spread(
+        [(score_stage, case, work, home, system) for system in reversed(case.systems)],
+        workers,
+        told,
+    )
+    finished("scores")
+    variants = tuple(variant_stage(case, work, home))
+    finished("variants")
+    order = {system: place for place, system in enumerate(case.systems)}
+    rows = sorted((row for found in scored for row in found), key=lambda row: order[row.system])
+    return Benchmark(
+        size=size,
+        systems=tuple(records),
+        rows=tuple(rows),
+        variants=variants,
+        answers=tuple(known_answers(rows, variants)),
+        seconds=seconds,
+        workers=workers,
+        provenance=provenance.collect({"data": case.data.seed}),
+    )
+
+
+def _spread(tasks: Sequence[tuple[Any, ...]], workers: int, told: Console) -> list[Any]:
+    """Call each function with its arguments, several at a time; results in the order given."""
+    results: dict[int, Any] = {}
+    if workers == 1:
+        for place, (function, *arguments) in enumerate(tasks):
+            results[place] = function(*arguments)
+            told.print(f"{function.__name__}: {place + 1} of {len(tasks)}")
+        return [results[place] for place in range(len(tasks))]
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=one_thread
+    ) as pool:
+        waiting = {
+            pool.submit(function, *arguments): place
+            for place, (function, *arguments) in enumerate(tasks)
+        }
+        for done in as_completed(waiting):
+            results[waiting[done]] = done.result()
+            told.print(f"{len(results)} of {len(tasks)}")
+    return [results[place] for place in range(len(tasks))]
+
+
+def known_answers(rows: Sequence[Row], variants: Sequence[VariantRow]) -> list[KnownAnswer]:
+    """Return whether the known answers came out."""
+    found = {(row.system, row.row): row for row in rows}
+    systems = list(dict.fromkeys(row.system for row in rows))
+    on_variants = {(row.variant, row.row): row.force_mse for row in variants}
+    names = list(dict.fromkeys(row.variant for row in variants))
+
+    def error(system: str, name: Any) -> float:
+        value = found[system, name].force_mse
+        return float("inf") if value is None else value
+
+    def at_the_floor(system: str) -> bool:
+        model, floor = found[system, "generating"], found[system, "md_split_half"]
+        known = None not in (model.w1_lo, floor.w1_hi)
+        return known and model.status == "ok" and model.w1_lo <= floor.w1_hi
+
+    statements = {
+        "the generating potential has no force error": {
+            system: error(system, "generating") < ROUNDING for system in systems
+        },
+        "the generating potential scores at the noise floor (w1_tic1)": {
+            system: at_the_floor(system) for system in systems
+        },
+        "the multi-protein network has less force error than its prior": {
+            system: error(system, "multi-protein") < error(system, "prior") for system in systems
+        },
+        "leaving a protein out raises its force error": {
+            system: error(system, "leave-one-out") > error(system, "multi-protein")
+            for system in systems
+        },
+        "on variants the multi-protein network has less force error than its prior": {
+            name: on_variants[name, "multi-protein"] < on_variants[name, "prior"] for name in names
+        },
+    }
+    return [
+        KnownAnswer(
+            statement=statement,
+            holds=sum(holds.values()),
+            cases=len(holds),
+            failing=tuple(name for name, good in holds.items() if not good),
+        )
+        for statement, holds in statements.items()
+        if holds
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("published_folder", type=Path, nargs="?")
+    parser.add_argument("--work", type=Path, help="folder of stores, models and trajectories")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="three proteins, short runs")
+    parser.add_argument("--write", action="store_true", help="only write the tables of the page")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    if options.write:
+        write_page(RESULTS)
+        return
+    if options.work is None:
+        parser.error("--work is needed")
+    size: Size = "quick" if options.quick else "full"
+    console = Console(file=sys.stderr)
+    benchmark = run(
+        CASES[size], size, options.work, options.published_folder, options.workers, console
+    )
+    # Quick runs decide nothing and do not replace the results.
+    out = options.out or (options.work / "synthetic.json" if options.quick else RESULTS)
+    write_model(out, benchmark)
+    for answer in benchmark.answers:
+        console.print(f"{answer.holds} of {answer.cases}: {answer.statement}")
+    console.print(f"results: {out}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

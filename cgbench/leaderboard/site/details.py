@@ -1,0 +1,133 @@
+"""Figures and structures of a model's page, from the run folder of its result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from markupsafe import Markup
+
+from cgbench import config
+from cgbench.errors import CgbenchError, UsageError
+from cgbench.evaluate import ReferenceBundle
+from cgbench.leaderboard.rows import BoardRow
+from cgbench.leaderboard.site.markup import strict_svg
+from cgbench.leaderboard.site.protein_pages import AtHand, Figure
+from cgbench.pipeline.content import system_section
+from cgbench.pipeline.results import ScoredRun, read_run
+from cgbench.report import SystemSection
+from cgbench.report.embedding import embedded, structure_data
+from cgbench.report.groups import figure_groups
+
+#: Groups that a reader opens: trajectories are large and say little at a glance.
+_FOLDED: Final = ("Trajectories",)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Figures under one heading."""
+
+    title: str
+    figures: Sequence[Figure]
+    folded: bool
+    packed: bool
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What is drawn of a model on one system."""
+
+    system: str
+    title: str
+    headline: str
+    structures: Markup | None
+    groups: Sequence[Group]
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is drawn of a model, and why not all of it is."""
+
+    shown: Sequence[Detail] = ()
+    note: str = ""
+
+
+def read_details(row: BoardRow, folder: Path | None, at_hand: dict[str, AtHand]) -> Details:
+    """Return the figures of a row, drawn from ``folder/<family>/<name>``.
+
+    Only the run folder of the very result that was submitted is drawn, over the very reference that
+    it was scored against.
+
+    Args:
+        row: A model's row.
+        folder: Folder of run folders; None for none.
+        at_hand: Reference bundles by system.
+    """
+    if folder is None or row.submission is None:
+        return Details()
+    place = folder / row.id
+    if not (place / "result.json").is_file():
+        return Details(note="No figures: its run folder was not at hand when this page was made.")
+    try:
+        run = read_run(place)
+    except CgbenchError:
+        return Details(note="No figures: its run folder cannot be read.")
+    if config.fingerprint(run.result) != row.submission.result_fingerprint:
+        return Details(note="No figures: the run folder at hand is that of another result.")
+    return _drawn(run, at_hand)
+
+
+def _drawn(run: ScoredRun, at_hand: dict[str, AtHand]) -> Details:
+    shown = []
+    for key in run.scored:
+        bundle = at_hand[key].bundle if key in at_hand else None
+        if bundle is None or run.result.reference.fingerprints.get(key) != bundle.fingerprint:
+            continue
+        shown.append(_detail(run, key, bundle, len(shown)))
+    missing = len(run.scored) - len(shown)
+    note = f"{missing} systems are not drawn: their reference is not at hand." if missing else ""
+    return Details(shown, note)
+
+
+def _detail(run: ScoredRun, key: str, bundle: ReferenceBundle, place: int) -> Detail:
+    section = system_section([run.scored[key]], bundle)
+    groups = [
+        Group(
+            group.title,
+            [
+                Figure(one.key, one.title, one.alt, one.caption, strict_svg(one.svg))
+                for one in group.figures
+                if one.svg is not None
+            ],
+            group.folded or group.title in _FOLDED,
+            group.packed,
+        )
+        for group in figure_groups(section, place)
+    ]
+    return Detail(
+        system=key,
+        title=section.title,
+        headline=section.verdicts[0].headline if section.verdicts else "",
+        structures=_structures(section),
+        groups=groups,
+    )
+
+
+def _structures(section: SystemSection) -> Markup | None:
+    if section.structures is None:
+        return None
+    names = [row.name for row in section.rows if row.kind == "model"]
+    return Markup(embedded(structure_data(section.structures, names)))  # noqa: S704
+
+
+def require_details(folder: Path | None) -> None:
+    """Refuse a folder of run folders that is not there.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UsageError(
+            f"{folder}: no such folder",
+            expected="run folders as <family>/<name>, with result.json and what is drawn",
+        )

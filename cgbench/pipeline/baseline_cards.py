@@ -1,0 +1,233 @@
+"""Model cards: hand-written prose around blocks that follow from what a baseline's runs wrote.
+
+A card is ``<folder>/<baseline>/README.md``, beside its ``config.yaml`` and a folder ``results``
+with ``training.json`` and ``provenance.json`` of the training and one result for each protocol.
+What stands between ``<!-- facts: NAME -->`` and ``<!-- end of facts -->`` is written by this
+module.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from cgbench import registry
+from cgbench.config import read_data, read_model, read_text, validate, write_atomic
+from cgbench.errors import CgbenchError
+from cgbench.models import load_model, model_hash
+from cgbench.models.zoo import find_weights
+from cgbench.pipeline.cards import NOT_YET_RUN, fill, table
+from cgbench.provenance import Provenance
+from cgbench.results import MetricValue, Result, read_result
+from cgbench.train.kinds import AnyConfig, read_config
+from cgbench.train.records import TrainingOutcome
+
+CARD_NAME: Final = "README.md"
+#: Measured training rates, below the folder of the repository.
+RATES: Final = Path("benchmarks/results/training.json")
+
+_START: Final = """# {name}
+
+{description}
+
+## Model
+
+<!-- facts: model -->
+<!-- end of facts -->
+
+## Training
+
+<!-- facts: training -->
+<!-- end of facts -->
+
+## Results and failure modes
+
+<!-- facts: results -->
+<!-- end of facts -->
+"""
+
+
+def update_baseline_cards(
+    folder: Path, *, rates: Path | None = None, check: bool = False
+) -> list[Path]:
+    """Write the blocks of every baseline's card anew; return the cards that were not up to date.
+
+    A baseline without a card gets one.
+
+    Args:
+        folder: Folder with the baselines.
+        rates: Measured training rates, for what a training is expected to cost.
+        check: Change nothing.
+
+    Raises:
+        ValidationError: A card lacks a block, or a file beside it is not what it should be.
+    """
+    measured = _rates(folder.parent / RATES if rates is None else rates)
+    changed = []
+    for config in sorted(folder.rglob("config.yaml")):
+        home = config.parent
+        path = home / CARD_NAME
+        settings = read_config(config)
+        start = _START.format(name=settings.name, description=settings.description)
+        old = read_text(path) if path.is_file() else start
+        new = fill(old, _blocks(settings, home, folder.name, measured), path)
+        if not path.is_file() or new != old:
+            changed.append(path)
+            if not check:
+                write_atomic(path, new)
+    return changed
+
+
+def _blocks(
+    settings: AnyConfig, home: Path, folder: str, rates: dict[int, float]
+) -> dict[str, str]:
+    return {
+        "model": _model(settings),
+        "training": _training(settings, home, folder, rates),
+        "results": _results(home),
+    }
+
+
+def _model(settings: AnyConfig) -> str:
+    rows = [("kind", f"`{settings.kind}`"), ("licence", settings.licence)]
+    try:
+        path = find_weights(settings.name)
+    except CgbenchError:
+        return table(("fact", "value"), [*rows, ("weights", NOT_YET_RUN)])
+    spec = load_model(path).spec
+    for part in spec.trained_on:
+        rows += [
+            (
+                "trained on",
+                f"`{part.system}`, part `{part.part}` of split `{part.split_id}` "
+                f"(`{part.split_fingerprint[:19]}…`)",
+            ),
+            (f"data of `{part.system}`", f"`{part.store_fingerprint}`"),
+        ]
+    rows += [
+        ("force map", f"`{spec.force_map}`" if spec.force_map else "none"),
+        ("parameters", f"{spec.n_parameters or 0:,}"),
+        ("seeds", ", ".join(map(str, spec.seeds)) or "none"),
+        ("weights", f'`cgbench.load("{settings.name}")`'),
+        ("hash", f"`{model_hash(path)}`"),
+    ]
+    if spec.best_of_n is not None:
+        rows.append(("best of", f"{spec.best_of_n} runs"))
+    return table(("fact", "value"), rows)
+
+
+def _training(settings: AnyConfig, home: Path, folder: str, rates: dict[int, float]) -> str:
+    command = f"cgbench train {folder}/{home.relative_to(_base(home, settings.name))}/config.yaml"
+    path = home / "results" / "training.json"
+    if not path.is_file():
+        command += f" --seeds {registry.baseline_settings().seeds} --select"
+        rows = [("status", NOT_YET_RUN), *_expected(settings, rates)]
+        return table(("fact", "value"), rows) + f"\n\n```text\n{command}\n```"
+    outcome = validate(TrainingOutcome, read_data(path), path)
+    rows = []
+    if outcome.validation_variance > 0:
+        rows.append(
+            (
+                "validation loss",
+                f"{outcome.validation_loss:.2f} (kcal/mol/Å)², of {outcome.validation_variance:.2f}"
+                f" under the prior alone: {100 * outcome.explained:.1f} % explained",
+            )
+        )
+    rows += [
+        ("epochs", f"{outcome.epochs}, the best {outcome.best_epoch}"),
+        ("wall time", f"{outcome.seconds:,.0f} s"),
+        ("hardware", _hardware(home / "results" / "provenance.json")),
+    ]
+    return table(("fact", "value"), rows) + f"\n\n```text\n{command}\n```"
+
+
+def _base(home: Path, name: str) -> Path:
+    return home.parents[len(Path(name).parts) - 1]
+
+
+def _hardware(path: Path) -> str:
+    if not path.is_file():
+        return "not recorded"
+    found = read_model(Provenance, path).hardware
+    accelerator = found.accelerator or f"{found.cores} cores"
+    return f"{found.processor}, {accelerator}"
+
+
+def _rates(path: Path) -> dict[int, float]:
+    """Return measured training rates in frames per second on one core, by number of beads."""
+    if not path.is_file():
+        return {}
+    content = json.loads(read_text(path))
+    return {
+        int(item["n_beads"]): float(item["steps_per_second"]) * int(item["frames"])
+        for item in content["measurements"]
+        if item["path"] == "fused"
+    }
+
+
+def _expected(settings: AnyConfig, rates: dict[int, float]) -> list[tuple[str, str]]:
+    """Return what an epoch is expected to cost, from the measured rates of two chain lengths."""
+    if len(rates) < 2:
+        return []
+    (short, fast), (long, slow) = min(rates.items()), max(rates.items())
+    power = math.log(slow / fast) / math.log(long / short)
+    rows = []
+    for key in settings.systems:
+        rate = fast * (registry.system(key).n_beads / short) ** power
+        rows.append(
+            (
+                f"expected cost, `{key}`",
+                f"{1e6 / rate / 60:.0f} min on one core for each million training frames and epoch",
+            )
+        )
+    return rows
+
+
+def _results(home: Path) -> str:
+    results = list(_read_results(home / "results"))
+    if not results:
+        return NOT_YET_RUN
+    parts = []
+    for result in results:
+        for system in result.systems:
+            ranked = [
+                (spec, system.metrics[spec.id])
+                for spec in registry.metrics()
+                if spec.ranked and spec.id in system.metrics
+            ]
+            protocol = "none" if result.protocol is None else result.protocol.id
+            parts.append(
+                f"Protocol `{protocol}`, system `{system.system}`, status {system.status}:"
+            )
+            rows = [(f"`{spec.id}`", _value(value), spec.unit or "") for spec, value in ranked]
+            parts.append(table(("metric", "value and 95 % interval", "unit"), rows))
+            parts.append(_failures(system))
+    return "\n\n".join(parts)
+
+
+def _read_results(folder: Path) -> Iterable[Result]:
+    for path in sorted(folder.glob("*.json")):
+        if json.loads(read_text(path)).get("format") == "cgbench-result":
+            yield read_result(path)
+
+
+def _value(value: MetricValue) -> str:
+    if value.value is None:
+        return value.status
+    text = f"{value.value:.3g}"
+    if value.lo is not None and value.hi is not None:
+        text += f" [{value.lo:.3g}, {value.hi:.3g}]"
+    return text if value.status == "ok" else f"{text} ({value.status})"
+
+
+def _failures(system: Any) -> str:
+    """Return what went wrong, in sentences; a model without any says so."""
+    found = [f"gate `{name}` failed" for name, gate in system.gates.items() if gate == "failed"]
+    found += [f"`{key}` {item.status}" for key, item in system.metrics.items()
+              if item.status in ("failed", "void")]  # fmt: skip
+    if system.dead_fraction:
+        found.append(f"{100 * system.dead_fraction:.2g} % of the frames after a broken one")
+    if system.simulation_converged is False:
+        found.append(f"not converged: {system.simulation_converged_reason}")
+    return "Failures: " + ("; ".join(found) if found else "none found by the suite") + "."

@@ -1,0 +1,98 @@
+"""What a run folder says of itself: what it was started for, and how it ended."""
+
+from pathlib import Path
+
+import pydantic
+
+from cgbench import config
+from cgbench.config import Frozen
+from cgbench.errors import UsageError
+
+#: What a run leaves in its folder that another run must not find.
+_LEFT = (
+    "model.pt",
+    "last-good.pt",
+    "training.json",
+    "losses.png",
+    "logs/last.ckpt",
+    "logs/best.ckpt",
+)
+
+
+class SystemLoss(Frozen):
+    """What a model learned of one system.
+
+    Attributes:
+        n_training_frames: Frames that trained.
+        n_validation_frames: Frames that the loss is of.
+        frame_stride: Every how many frames of a trajectory trained.
+        validation_loss: Mean square of the differences of the delta forces, (kcal/mol/Å)²; None
+            where the validation part has none of it.
+        validation_variance: The same of a network that predicts nothing.
+        explained: Share of the variance that the network explains.
+    """
+
+    n_training_frames: int
+    n_validation_frames: int
+    frame_stride: int = 1
+    validation_loss: float | None = None
+    validation_variance: float | None = None
+    explained: float | None = None
+
+
+class TrainingOutcome(Frozen):
+    """What a finished run says of itself (``training.json``).
+
+    Losses are mean squared differences of the delta forces, (kcal/mol/Å)², on the validation
+    part; ``explained`` is the share of their variance that the network explains there. ``engine``
+    is what computed losses and gradients, with the reason. ``systems`` holds the same by system;
+    of several, ``validation_loss`` is the mean over components in the shares of a training batch.
+    """
+
+    fingerprint: str
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    validation_variance: float
+    explained: float
+    seconds: float
+    n_parameters: int
+    engine: str = "torch"
+    engine_reason: str = ""
+    systems: dict[str, SystemLoss] = pydantic.Field(default_factory=dict)
+    n_processes: int = 1
+
+
+class RunState(Frozen):
+    """What a run folder was started for, and the seconds spent in it before this process."""
+
+    fingerprint: str
+    seconds: float = 0.0
+
+
+def take_folder(out: Path, fingerprint: str, resume: bool, force: bool) -> RunState:
+    """Decide whether a folder is new, ours to continue, or somebody else's.
+
+    Raises:
+        UsageError: It holds another run, or an unfinished one that is not to be continued.
+    """
+    path = out / "run.json"
+    fresh = RunState(fingerprint=fingerprint)
+    if force or not path.is_file():
+        for name in _LEFT:
+            (out / name).unlink(missing_ok=True)
+        config.write_model(path, fresh)
+        return fresh
+    state = config.read_model(RunState, path)
+    if state.fingerprint != fingerprint:
+        raise UsageError(
+            f"{out}: holds a run of another configuration, data set or split",
+            expected=fingerprint,
+            found=state.fingerprint,
+            fix="choose another --out, or --force to start over",
+        )
+    if not resume and not (out / "training.json").is_file():
+        raise UsageError(
+            f"{out}: holds an unfinished run", fix="--resume to continue it, --force to start over"
+        )
+    return state
