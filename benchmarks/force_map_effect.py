@@ -8,7 +8,7 @@ Three things are measured on the test part of ``block-v1``, which neither map no
    noise;
 2. the bias: the mean of the difference of two maps along axes that move with three neighbouring
    beads. Two maps with the same mean force have none, whatever the distribution of the frames. RAW,
-   a folder of raw files with ``chignolin_ca_forces_hydrogens.npy``, adds the map of each Cα with its
+   a folder of raw files with ``chignolin_ca_forces_hydrogens.npy``, adds the map of a Cα with its
    hydrogen as a control: it is consistent as well;
 3. a small network trained for a few epochs on each map: its loss on the validation part under its
    own map, and its error on test forces under the optimal map, which for a consistent training map

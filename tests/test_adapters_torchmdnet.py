@@ -16,6 +16,7 @@ from cgbench.adapters import AdaptedPotential, AdapterChoice, load, load_adapted
 from cgbench.adapters.capped import CappedGraphNetwork
 from cgbench.errors import UsageError, ValidationError
 from cgbench.models import (
+    GraphNetwork,
     GraphNetworkSettings,
     NetworkPotential,
     PotentialSpec,
@@ -276,6 +277,16 @@ def test_the_cap_on_neighbours(cap: int) -> None:
         expected = network.energy_forces_chains(BEADS, chains)
         torch.testing.assert_close(energy, expected[0].detach())
         torch.testing.assert_close(forces, expected[1].detach().reshape(-1, 3))
+
+
+@pytest.mark.parametrize("other", [{"activation": "silu"}, {"rbf_type": "gauss"}])
+def test_the_cap_with_other_functions(other: dict[str, str]) -> None:
+    settings = GraphNetworkSettings(**(SMALL.model_dump() | other))
+    network = GraphNetwork(settings).double()
+    expected = network.energy_forces_chains(BEADS, POS[:1].double())
+    energy, forces = CappedGraphNetwork(network, 9)(BEADS, POS[0].double(), ONE)
+    torch.testing.assert_close(energy, expected[0].detach())
+    torch.testing.assert_close(forces, expected[1].detach()[0])
 
 
 def test_a_cap_is_offered_and_recorded(checkpoint: Path) -> None:

@@ -36,25 +36,32 @@ def single() -> NetworkPotential:
     return NetworkPotential(potential.network.float(), potential.prior, potential.spec)
 
 
-def without_friction(evaluate: Evaluate, dtype: torch.dtype) -> ReplicaDynamics:
+def without_friction(
+    evaluate: Evaluate, dtype: torch.dtype, n_replicas: int = N_REPLICAS
+) -> ReplicaDynamics:
     """Return dynamics that keep their energy, of chains that stay where they are."""
-    streams = ReplicaStreams(3, range(N_REPLICAS), len(TYPES), dtype=dtype)
+    streams = ReplicaStreams(3, range(n_replicas), len(TYPES), dtype=dtype)
     velocities = streams.initial() * thermal_speed(350.0, MASS)
     return ReplicaDynamics(
         evaluate,
         LangevinSettings(0.001, 0.0, 350.0, MASS),
         streams,
-        toy_system().starts[:1].to(dtype).repeat(N_REPLICAS, 1, 1),
+        toy_system().starts[:1].to(dtype).repeat(n_replicas, 1, 1),
         velocities=velocities - velocities.mean(dim=1, keepdim=True),
     )
 
 
 def total_energies(
-    potential: NetworkPotential, dtype: torch.dtype, engine: str, n_steps: int, n_records: int
+    potential: NetworkPotential,
+    dtype: torch.dtype,
+    engine: str,
+    n_steps: int,
+    n_records: int,
+    n_replicas: int = N_REPLICAS,
 ) -> np.ndarray:
     """Return total energies (n_records, R) in kcal/mol along dynamics without friction."""
     evaluate = choose_engine(potential, TYPES, dtype, engine).evaluate  # type: ignore[arg-type]
-    dynamics = without_friction(evaluate, dtype)
+    dynamics = without_friction(evaluate, dtype, n_replicas)
     found = []
     for _ in range(n_records):
         for _ in range(n_steps // n_records):
@@ -79,10 +86,10 @@ def drift(energies: np.ndarray) -> float:
     return float(np.median(np.abs(slopes)))
 
 
-def assert_conserves(dtype: torch.dtype, n_steps: int) -> None:
+def assert_conserves(dtype: torch.dtype, n_steps: int, n_replicas: int = N_REPLICAS) -> None:
     potential = toy_network() if dtype == torch.float64 else single()
     found = {
-        engine: total_energies(potential, dtype, engine, n_steps, 200)
+        engine: total_energies(potential, dtype, engine, n_steps, 200, n_replicas)
         for engine in ("torch", "fused")
     }
     exact, tabulated = drift(found["torch"]), drift(found["fused"])
@@ -100,7 +107,8 @@ def test_energy_is_conserved_as_by_exact_filters(dtype: torch.dtype) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_energy_is_conserved_over_a_long_time(dtype: torch.dtype) -> None:
-    assert_conserves(dtype, 100_000)
+    # Over so long a time energies walk by rounding, some chains far: a median takes many of them.
+    assert_conserves(dtype, 100_000, n_replicas=48)
 
 
 def test_a_force_that_is_no_gradient_drifts() -> None:

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from cgbench import registry
 from cgbench.cli.main import app
 from cgbench.errors import UsageError, ValidationError
+from cgbench.evaluate import read_reference
 from cgbench.models import NetworkPotential, PotentialSpec, TrainedOn, load_model, save_model
+from cgbench.models.potential import SelectedBy
 from cgbench.pipeline import evaluate as pipeline
 from cgbench.pipeline.leaks import check_leaks, track
 from cgbench.pipeline.results import read_run
@@ -21,7 +23,7 @@ from cgbench.pipeline.tables import result_table
 from cgbench.priors import PriorOrigin, PriorParameters, TransferableFit
 from cgbench.results import TRACKS, Leak, read_result
 from cgbench.splits import make_random_split, read_split, write_split
-from cgbench.store import find_split, open_store
+from cgbench.store import find_reference, find_split, open_store
 
 TWELVE = [one.key for one in registry.systems() if one.published_key is not None]
 
@@ -307,8 +309,43 @@ def test_the_command_line_knows_all_tracks(tmp_path: Path) -> None:
 
 
 def test_results_from_before_there_were_tracks_are_read(tmp_path: Path) -> None:
-    folder = Path(__file__).parent / "golden"
-    for path in sorted(folder.rglob("result*.json")):
-        content = json.loads(path.read_text())
-        if content.get("format") == "cgbench-result":
-            assert all(item.leak is None for item in read_result(path).systems)
+    content = json.loads(
+        (
+            Path(__file__).parent.parent
+            / "baselines/torchmd-gn/chignolin-sample-v2/results/result.json"
+        ).read_text()
+    )
+    for item in content["systems"]:
+        item.pop("track", None)
+        item.pop("leak", None)
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    found = read_result(tmp_path / "result.json")
+    assert all((item.track, item.leak) == (None, None) for item in found.systems)
+    assert "track" not in str(result_table(found).caption)
+
+
+def selected(system: str, fingerprint: str, *data: TrainedOn) -> PotentialSpec:
+    chosen = SelectedBy(
+        metric="w1_tic1", protocol="selection", seed=2, references={system: fingerprint}
+    )
+    return spec(*data).model_copy(update={"best_of_n": 4, "selected_by": chosen})
+
+
+def test_the_reference_of_the_choice_must_not_be_that_of_the_test() -> None:
+    own, other = (read_reference(find_reference(key)).fingerprint for key in (FIRST, SECOND))
+    for fingerprint, message in (
+        (own, f"chosen among 4 by w1_tic1 on the reference of {FIRST}, against which"),
+        (other, f"on the reference of {SECOND}, other data of the same sequence"),
+        ("sha256:share", f"on trajectories of {FIRST}; the reference here is of all of them"),
+    ):
+        leak = check_leaks(selected(FIRST, fingerprint, on_sample()), FIRST)
+        assert leak.status == "marked"
+        assert message in leak.overlaps[0]
+    # The choice was by another protein.
+    model = selected("bba", own, on_sample(), trained("bba"))
+    assert check_leaks(model, FIRST).status == "none"
+    assert (
+        check_leaks(selected("villin", own, trained("villin", "lopo-bba")), "bba").status == "none"
+    )
+    (overlap,) = check_leaks(selected("bba", own, trained("villin", "lopo-bba")), "bba").overlaps
+    assert overlap == "chosen among 4 by w1_tic1 on bba: the left-out protein"

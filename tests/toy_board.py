@@ -1,213 +1,174 @@
-"""A leaderboard of made-up models, ranked by the code that ranks real ones."""
+"""Leaderboard folders of made-up results that pass every check, and one made by a real run."""
 
 import datetime
-import random
-from collections.abc import Sequence
+import shutil
+from pathlib import Path
+from typing import Any
 
-from cgbench import registry
-from cgbench.leaderboard.board import ranked
-from cgbench.leaderboard.model_rows import model_row, system_cell
-from cgbench.leaderboard.records import (
-    TRACKS,
-    Author,
-    ModelRecord,
-    Submission,
-    VerificationRecord,
+from cgbench import provenance, registry
+from cgbench.leaderboard.files import write_model_record, write_submission
+from cgbench.leaderboard.known import known_reference
+from cgbench.leaderboard.numbers import COMPARED
+from cgbench.leaderboard.records import Author, ModelRecord, Submission
+from cgbench.leaderboard.scoring import ranked_metrics
+from cgbench.results import (
+    Cost,
+    MetricValue,
+    ModelIdentity,
+    ProtocolIdentity,
+    ReferenceIdentity,
+    Result,
+    SystemResult,
 )
-from cgbench.leaderboard.rows import Board, BoardRow
-from cgbench.leaderboard.scoring import mean_score, scored_metrics, uncounted_metrics
-from cgbench.provenance import Hardware, Provenance
-from cgbench.results import MetricValue, Result, SystemResult
-from cgbench.results.schema import Cost, ModelIdentity, ProtocolIdentity, ReferenceIdentity
+from cgbench.version import __version__
 
-#: Text that would run, were it not escaped; in fields that allow any text.
-HOSTILE = """</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>'"&{{7*7}}"""
-SYSTEMS = ("chignolin", "trpcage", "bba", "wwdomain", "villin", "ntl9", "bbl", "proteinb",
-           "homeodomain", "proteing", "a3d", "lambda")  # fmt: skip
-SAMPLE = "chignolin-sample-v2"
-_DIGEST = "sha256:" + 64 * "0"
-_ADJECTIVES = ("graph", "equivariant", "tabulated", "delta", "diffusive", "message-passing", "spline")
-_NOUNS = ("network", "potential", "field", "flow", "ensemble", "model")
+SAMPLE, OTHER_SAMPLE = "chignolin-sample-v2", "chignolin-sample"
+DAY = datetime.date(2026, 1, 10)
 
 
-def _values(rng: random.Random, quality: float) -> dict[str, MetricValue]:
-    """Return metrics of about a quality between 0 (bad) and 1 (good)."""
-    found = {}
-    for metric in scored_metrics():
-        score = min(1.0, max(0.0, rng.gauss(quality, 0.08)))
-        far = metric.bad + (metric.good - metric.bad) * score
-        width = 0.12 * abs(metric.bad - metric.good)
-        target = 0.4 if metric.direction == "target" else None
-        value = far if target is None else target + far
-        found[metric.metric] = MetricValue(
-            value=value, lo=value - width, hi=value + width, n_eff=32.0, target=target
+def toy_hash(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def trained_on(*systems: str) -> list[dict[str, Any]]:
+    found = []
+    for system in systems:
+        known = known_reference(system)
+        fingerprint = known.splits["block-v1"] if known else toy_hash(5)
+        found.append(
+            {
+                "system": system,
+                "split_id": "block-v1",
+                "split_fingerprint": fingerprint,
+                "store_fingerprint": toy_hash(6),
+            }
         )
-    found["rmsd_p1"] = MetricValue(value=3.0 - 2.0 * quality, lo=2.0 - 2.0 * quality, hi=4.0)
-    found["replicas_alive"] = MetricValue(value=1.0)
-    found["tm"] = MetricValue(status="n/a", note="not used below 28 beads")
     return found
 
 
-def system_result(
-    rng: random.Random, system: str, quality: float, status: str = "ok", text: str = ""
-) -> SystemResult:
-    if status == "missing":
-        return SystemResult(system=system, status="missing", reason=text or "no store at hand")
-    return SystemResult(
-        system=system, status=status, metrics=_values(rng, quality if status == "ok" else 0.0),
-        reason=None if status == "ok" else text or "every frame is lost",
-        gates={"handedness": "passed"}, n_trajectories=32, n_frames=3200, converged=True,
-        weights_status="ok", notes=(text,) if text else (),
-    )  # fmt: skip
-
-
-def result(
-    rng: random.Random, systems: Sequence[SystemResult], cost: Cost | None, text: str = ""
-) -> Result:
-    used = {metric for item in systems for metric in item.metrics}
-    return Result(
-        suite_version="0.1.0",
-        model=ModelIdentity(
-            name="toy", hash="sha256:" + f"{rng.getrandbits(256):064x}", kind="potential",
-            spec={"description": text or "A made-up network.", "cutoff": 12.0},
-        ),
-        protocol=ProtocolIdentity(id="standard", version=1),
-        reference=ReferenceIdentity(
-            version="v2", fingerprints={item.system: _DIGEST for item in systems}
-        ),
-        metrics_versions=dict.fromkeys(used, 1),
-        seeds={"simulation": 1},
-        provenance=Provenance(
-            suite_version="0.1.0", created="2026-01-01T00:00:00+00:00", python="3.11",
-            platform="Linux", packages={"numpy": "2.0"}, seeds={"simulation": 1},
-            hardware=Hardware(processor="toy", cores=2, memory_bytes=None, accelerator=None),
-            command=["cgbench", "evaluate", "model.pt"],
-        ),
-        cost=cost,
-        systems=tuple(systems),
-    )  # fmt: skip
-
-
-def row(
-    index: int,
-    *,
-    track: str = "protein-specific",
-    systems: Sequence[str] = SYSTEMS,
-    text: str = "",
-    status: str = "active",
-) -> BoardRow:
-    """Return an unranked row of a model that follows from its number alone."""
-    rng = random.Random(index)
-    quality = rng.uniform(0.05, 0.9)
-    made = [
-        system_result(rng, key, quality, _status(rng), text if key == systems[0] else "")
-        for key in systems
-    ]
-    cost = None
-    if rng.random() > 0.1:
-        cost = Cost(
-            ns_per_day=10 ** rng.uniform(0, 3.4), steps_per_second=rng.uniform(10, 900),
-            n_replicas=32, hardware=text or "made-up processor", n_parameters=rng.randrange(10**4, 10**7),
-            training_seconds=10 ** rng.uniform(2, 6.5),
-        )  # fmt: skip
-    title = f"{rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)} {index}".capitalize()
-    kinds = {"sampler": "sampler"}
-    record = ModelRecord(
-        model=f"{title.split()[0].lower()}/model-{index}",
-        title=title,
-        authors=(Author(name="A. Author", affiliation="Institute of Examples"),),
-        contact="author@example.org",
-        url="https://example.org/model",
-        citation="Author, A. A made-up model. 2026.",
-        licence="MIT",
-        description="A made-up model, which is here to see how the page looks.",
-        track=track,
-        kind=kinds.get(track, "potential"),
-        status=status,
-        superseded_by="graph/other" if status == "superseded" else None,
-        reason=None if status == "active" else "A better one took its place.",
-        training_data="Made-up simulations of every protein.",
-        uses_native_structure=rng.random() < 0.1,
-        date=datetime.date(2026, 1, 1),
-    )
-    scored = result(rng, made, cost, text)
-    submission = Submission(
-        model=record.model,
-        submitted=datetime.date(2026, 1, 1) + datetime.timedelta(days=index),
-        result=scored,
-    )
-    if index % 3 == 0:
-        submission = submission.model_copy(
-            update={
-                "verification": VerificationRecord(
-                    level="reproduced" if index % 6 == 0 else "trajectories_checked",
-                    by="Somebody else", date=datetime.date(2026, 6, 1), suite_version="0.1.0",
-                    result=submission.result_fingerprint, systems=tuple(systems), n_metrics=200,
-                    largest_difference=0.2,
-                )
-            }
-        )  # fmt: skip
-    return model_row(record, [submission])
-
-
-def _status(rng: random.Random) -> str:
-    return rng.choices(("ok", "failed", "missing"), (0.94, 0.04, 0.02))[0]
-
-
-def reference_rows(group: str, systems: Sequence[str]) -> list[BoardRow]:
-    """Return the rows beside the models, and one that nobody has run."""
-    rows = []
-    for name, title, quality in (
-        ("md_split_half", "Noise floor", 0.93),
-        ("prior_only", "Prior only", 0.22),
-        ("native_constant", "Native constant", 0.12),
-        ("ideal_chain", "Ideal chain", 0.04),
-    ):
-        rng = random.Random(name)
-        cells = {
-            key: system_cell(system_result(rng, key, quality), True, {}) for key in systems
-        }
-        rows.append(
-            BoardRow(
-                id=name, title=title, reference=True, group=group, systems=cells,
-                score=mean_score([cell.composite for cell in cells.values() if cell.composite]),
-                description=f"What {title.lower()} scores.",
-            )
-        )  # fmt: skip
-    facts = tuple(fact for fact in registry.published_facts() if fact.value is not None)
-    rows.append(
-        BoardRow(
-            id="published-1", title="Reference work: protein-specific models", reference=True,
-            group=group, facts=facts, description="Published, not re-scored.",
+def metrics_at(share: float, width: float = 0.02, jitter: float = 0.0) -> dict[str, MetricValue]:
+    """Every ranked metric at a share of the way from good to bad."""
+    found = {}
+    for index, spec in enumerate(ranked_metrics()):
+        assert spec.good is not None
+        assert spec.bad is not None
+        span = spec.bad - spec.good
+        target = 0.4 if spec.direction == "target" else None
+        value = (target or 0.0) + spec.good + span * (share + jitter * index)
+        half = width * span
+        found[spec.id] = MetricValue(
+            value=value, lo=max(0.0, value - half), hi=value + half, n_eff=20.0, target=target
         )
+    return found
+
+
+def toy_system(system: str = SAMPLE, share: float = 0.5, **changes: Any) -> SystemResult:
+    data: dict[str, Any] = {
+        "system": system,
+        "status": "ok",
+        "metrics": metrics_at(share),
+        "gates": {"handedness": "passed"},
+        "n_trajectories": 32,
+        "n_frames": 32 * 360,
+        "converged": True,
+        "weights_status": "ok",
+    }
+    return SystemResult(**(data | changes))
+
+
+def failed_system(system: str = SAMPLE) -> SystemResult:
+    metrics = {
+        spec.id: MetricValue(value=spec.penalty, status="failed") for spec in ranked_metrics()
+    }
+    return SystemResult(
+        system=system, status="failed", reason="every replica broke", metrics=metrics,
+        gates={"handedness": "n/a"},
     )  # fmt: skip
-    return rows
 
 
-def board(n_models: int = 12, text: str = "", notes: Sequence[str] = ()) -> Board:
-    """Return a board: most models in the first track, the others in two more."""
-    shares = {"protein-specific": 0.6, "multi-protein": 0.3, "sampler": 0.1}
-    tracks: dict[str, tuple[BoardRow, ...]] = {}
-    start = 0
-    beside: list[BoardRow] = []
-    for track in TRACKS:
-        number = round(n_models * shares.get(track, 0.0))
-        rows = [
-            row(
-                index, track=track, text=text,
-                status={3: "superseded", 5: "withdrawn"}.get(index, "active"),
-            )
-            for index in range(start, start + number)
-        ]  # fmt: skip
-        start += number
-        if rows and not beside:
-            beside = reference_rows(rows[0].group.partition(" · ")[0], SYSTEMS)
-        tracks[track] = (*ranked(rows), *beside)
-    return Board(
-        suite_version="0.1.0",
-        tracks=tracks,
-        scored_metrics=scored_metrics(),
-        uncounted=uncounted_metrics(),
-        systems=SYSTEMS,
-        notes=tuple(notes),
-    )
+def void_system(system: str = SAMPLE) -> SystemResult:
+    metrics = {
+        name: value.model_copy(update={"status": "void"}) if name in COMPARED else value
+        for name, value in metrics_at(0.2).items()
+    }
+    return toy_system(system, metrics=metrics, gates={"handedness": "failed"})
+
+
+def toy_result(
+    *systems: SystemResult,
+    name: str = "toy/one",
+    number: int = 1,
+    trained: tuple[str, ...] = (SAMPLE,),
+    protocol: str = "demo",
+    **changes: Any,
+) -> Result:
+    rows = systems or (toy_system(),)
+    used = {metric for row in rows for metric in row.metrics}
+    fingerprints = {}
+    for row in rows:
+        known = known_reference(row.system)
+        if row.status != "missing" and known is not None:
+            fingerprints[row.system] = known.fingerprint
+    data: dict[str, Any] = {
+        "suite_version": __version__,
+        "model": ModelIdentity(
+            name=name,
+            hash=toy_hash(number),
+            kind="potential",
+            spec={"name": name, "trained_on": trained_on(*trained)},
+        ),
+        "protocol": ProtocolIdentity(id=protocol, version=registry.protocol(protocol).version),
+        "reference": ReferenceIdentity(version="v2", fingerprints=fingerprints),
+        "metrics_versions": {metric: registry.metric(metric).version for metric in used},
+        "seeds": {"simulation": 1, "resampling": 1},
+        "provenance": provenance.collect({"simulation": 1}).model_copy(
+            update={"created": "2026-01-09T00:00:00+00:00"}
+        ),
+        "cost": Cost(ns_per_day=100.0, training_seconds=60.0),
+        "systems": rows,
+    }
+    return Result(**(data | changes))
+
+
+def toy_record(model: str = "toy/one", **changes: Any) -> ModelRecord:
+    data: dict[str, Any] = {
+        "model": model,
+        "title": f"Toy {model}",
+        "authors": (Author(name="A. Author", affiliation="An institute"),),
+        "description": "A model that was never trained.",
+        "track": "protein-specific",
+        "kind": "potential",
+        "training_data": "the embedded sample",
+        "uses_native_structure": False,
+        "date": DAY,
+    }
+    return ModelRecord(**(data | changes))
+
+
+def toy_submission(result: Result | None = None, **changes: Any) -> Submission:
+    data: dict[str, Any] = {
+        "model": "toy/one",
+        "submitted": DAY,
+        "result": result or toy_result(),
+    }
+    return Submission(**(data | changes))
+
+
+def put(folder: Path, record: ModelRecord, *submissions: Submission) -> Path:
+    """Write a model with its submissions and return the leaderboard folder."""
+    write_model_record(folder, record)
+    for submission in submissions:
+        write_submission(folder, submission)
+    return folder
+
+
+def put_model(folder: Path, number: int, share: float, **record: Any) -> None:
+    """Write a model that scores about one minus the share."""
+    model = f"toy/m{number}"
+    systems = (toy_system(metrics=metrics_at(share, jitter=1e-6 * number)),)
+    result = toy_result(*systems, name=model, number=number)
+    put(folder, toy_record(model, **record), toy_submission(result, model=model))
+
+
+def copied(folder: Path, target: Path) -> Path:
+    return Path(shutil.copytree(folder, target))

@@ -33,6 +33,7 @@ CASES = {
     "graph-network": ["--model", "graph-network"],
     "graph-network-double": ["--model", "graph-network", "--precision", "64"],
     "graph-network-silu": ["--model", "graph-network", "--activation", "silu"],
+    "graph-network-gauss": ["--model", "graph-network", "--rbf-type", "gauss"],
     "graph-network-embedded": ["--model", "graph-network", "--neighbor-embedding", "True"],
     "transformer": ["--model", "transformer", "--num-heads", "4"],
     "equivariant-transformer": [

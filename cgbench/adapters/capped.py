@@ -49,6 +49,7 @@ class CappedGraphNetwork(nn.Module):
     def energy(self, bead_types: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         """Return the energies (n_systems,), differentiable in ``pos``."""
         network, settings = self.network, self.network.settings
+        activation = network.activation.value
         hears, heard = self.edges(pos.detach(), batch)
         difference = pos.index_select(0, hears) - pos.index_select(0, heard)
         lower = max(settings.cutoff_lower, 1e-6)
@@ -61,8 +62,8 @@ class CappedGraphNetwork(nn.Module):
             sent = layer.send(features)
             messages = layer.filter.value(shared) * sent.index_select(0, heard)
             received = torch.zeros_like(sent).index_add(0, hears, messages)
-            features = features + layer.update(torch.tanh(layer.receive(received)))
-        beads: Tensor = network.readout_energy(torch.tanh(network.readout_hidden(features)))
+            features = features + layer.update(activation(layer.receive(received)))
+        beads: Tensor = network.readout_energy(activation(network.readout_hidden(features)))
         total = beads.new_zeros(int(batch.max()) + 1)
         return total.index_add(0, batch, beads[:, 0])
 

@@ -48,7 +48,7 @@ def native_potential(
     if obstacles := settings.obstacles():
         raise ValidationError(
             f"{path}: not a model that can be converted",
-            expected="a graph-network without neighbour embedding and prior model, tanh, expnorm",
+            expected="a graph-network without neighbour embedding and prior model of its own",
             found="; ".join(obstacles),
             fix="run it as it is with --adapter torchmdnet --trust",
         )

@@ -29,6 +29,7 @@ from cgbench.cli import (
     splits,
     submit,
     train,
+    validate,
     viewer,
 )
 from cgbench.errors import CgbenchError, UsageError
@@ -74,6 +75,7 @@ app.command("compare")(compare.compare)
 app.command("backmap")(backmap.backmap)
 app.command("convert")(convert.convert)
 app.command("report")(report.report)
+app.command("validate")(validate.validate)
 app.command("submit")(submit.submit)
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cgbench.kernels.activation import rational
+from cgbench.kernels.compiled import aligned_copy
 from cgbench.kernels.network import NetworkArrays, network_block, workspace
 from cgbench.kernels.prior import PriorTables, prior_block
 
@@ -55,10 +56,12 @@ class ChainKernel:
     ) -> None:
         self.n_beads, self.dtype = n_beads, np.dtype(dtype)
         self.n_threads = max(1, n_threads)
-        self._network, self._prior = network, prior
+        self._network = None if network is None else NetworkArrays(*map(aligned_copy, network))
+        self._prior = prior
         self._rational = rational(self.dtype)
         self._blas = ThreadpoolController().select(user_api="blas")
-        self._pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
+        # The calling thread works, too: one less to be woken in every step.
+        self._pool = ThreadPoolExecutor(self.n_threads - 1) if self.n_threads > 1 else None
         self._shares: list[Callable[[NDArray[Any], ChainForces], None]] = []
         self._n_replicas = -1
 
@@ -73,13 +76,13 @@ class ChainKernel:
         result = ChainForces(np.zeros(n_replicas), np.zeros(n_replicas), np.zeros_like(positions))
         # Products inside a block are one thread's work: the blocks are what threads share.
         with self._blas.limit(limits=1):
-            if self._pool is None:
-                for share in self._shares:
-                    share(positions, result)
-            else:
-                jobs = [self._pool.submit(share, positions, result) for share in self._shares]
-                for job in jobs:
-                    job.result()
+            jobs = []
+            if self._pool is not None:
+                jobs = [self._pool.submit(share, positions, result) for share in self._shares[1:]]
+            for share in self._shares[:1] if jobs else self._shares:
+                share(positions, result)
+            for job in jobs:
+                job.result()
         broken = ~np.isfinite(positions).all(axis=(1, 2))
         if broken.any():
             for array in result:

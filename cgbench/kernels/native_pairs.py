@@ -1,6 +1,6 @@
 """Pairs of a structure-based model, replica by replica in plain loops over beads.
 
-The formulas are those of ``cgbench.models.go_model``. Positions lie component by component, so that
+The formulas are those of ``cgbench.models.go_terms``. Positions lie component by component, so that
 the inner loop runs over neighbouring numbers and uses vector instructions.
 """
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cgbench.kernels.activation import add_bias_tanh, times_tanh_slope
-from cgbench.kernels.compiled import compiled
+from cgbench.kernels.compiled import aligned, compiled
 from cgbench.kernels.pairs import find_pairs, pair_forces, place_pairs, pull_back, send_messages
 
 
@@ -101,20 +101,20 @@ def workspace(arrays: NetworkArrays, n_replicas: int) -> Workspace:
     n_layers, _, n_filters = arrays.tables.shape
     n_rows, n_pairs = n_replicas * n_beads, n_replicas * n_beads * (n_beads - 1) // 2
     return Workspace(
-        start=np.empty(n_rows + 1, np.int32),
-        second=np.empty(n_pairs, np.int32),
-        place=np.empty(n_pairs, np.int32),
-        differences=np.empty((n_pairs, 3), dtype),
-        distances=np.empty(n_pairs, dtype),
-        weights=np.empty((n_pairs, 8), dtype),
-        slopes=np.empty(n_pairs, dtype),
-        sent=np.empty((n_layers, n_rows, n_filters), dtype),
-        active=np.empty((n_layers, n_rows, n_features), dtype),
-        features=np.empty((n_rows, n_features), dtype),
-        change=np.empty((n_rows, n_features), dtype),
-        received=np.empty((n_rows, n_filters), dtype),
-        pulled=np.empty((n_rows, n_filters), dtype),
-        readout=np.empty((n_rows, len(arrays.hidden)), dtype),
+        start=aligned(n_rows + 1, np.int32),
+        second=aligned(n_pairs, np.int32),
+        place=aligned(n_pairs, np.int32),
+        differences=aligned((n_pairs, 3), dtype),
+        distances=aligned(n_pairs, dtype),
+        weights=aligned((n_pairs, 8), dtype),
+        slopes=aligned(n_pairs, dtype),
+        sent=aligned((n_layers, n_rows, n_filters), dtype),
+        active=aligned((n_layers, n_rows, n_features), dtype),
+        features=aligned((n_rows, n_features), dtype),
+        change=aligned((n_rows, n_features), dtype),
+        received=aligned((n_rows, n_filters), dtype),
+        pulled=aligned((n_rows, n_filters), dtype),
+        readout=aligned((n_rows, len(arrays.hidden)), dtype),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cgbench.kernels.activation import rational
+from cgbench.kernels.compiled import aligned, aligned_copy
 from cgbench.kernels.training_arrays import (
     TrainingWorkspace,
     Transposed,
@@ -88,12 +89,13 @@ class TrainingKernel:
         n_intervals = weights.tables.shape[1] - 3
         lower, upper = self.cutoffs
         cutoffs = np.array([lower, upper, n_intervals / (upper - lower)], dtype)
+        weights = Weights(*map(aligned_copy, weights))
         arrays = (weights, _transposed(weights), rational(dtype))
         forces = np.empty_like(positions)
         scale = dtype.type(2.0 / max(1, positions.size))
 
         def work(share: _Share) -> tuple[float, Weights]:
-            total = Weights(*map(np.zeros_like, weights))
+            total = Weights(*map(_zeros_like, weights))
             squares = 0.0
             for rows, starts in share.blocks:
                 squares += training_block(
@@ -104,7 +106,7 @@ class TrainingKernel:
 
         found = self._map(work, self._shares(edges, weights))
         squares = float(sum(part[0] for part in found))
-        sums = found[0][1] if found else Weights(*map(np.zeros_like, weights))
+        sums = found[0][1] if found else Weights(*map(_zeros_like, weights))
         for _, part in found[1:]:
             for total, other in zip(sums, part, strict=True):
                 total += other
@@ -162,10 +164,16 @@ def _most_pairs(starts: NDArray[np.int64]) -> int:
     return int((sizes * (sizes - 1) // 2).sum())
 
 
+def _zeros_like(array: NDArray[Any]) -> NDArray[Any]:
+    zeros = aligned(array.shape, array.dtype)
+    zeros.fill(0)
+    return zeros
+
+
 def _transposed(weights: Weights) -> Transposed:
     return Transposed(
         *(
-            np.ascontiguousarray(np.swapaxes(matrix, -1, -2))
+            aligned_copy(np.swapaxes(matrix, -1, -2))
             for matrix in (weights.send, weights.receive, weights.update, weights.hidden)
         )
     )

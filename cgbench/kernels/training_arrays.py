@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cgbench.kernels.compiled import aligned
+
 
 class Weights(NamedTuple):
     """Weights of a network, arrays of one precision; layers come first.
@@ -94,7 +96,7 @@ def training_workspace(weights: Weights, n_rows: int, n_pairs: int) -> TrainingW
     n_hidden = len(weights.hidden)
 
     def empty(*shape: int) -> Any:
-        return np.empty(shape, dtype)
+        return aligned(shape, dtype)
 
     both = 2 * n_rows
     return TrainingWorkspace(

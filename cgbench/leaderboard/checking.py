@@ -115,6 +115,8 @@ def result_problems(result: Result) -> list[str]:
     for item in result.systems:
         problems += _reference_problems(result, item)
         problems += system_problems(result, item)
+    if result.synthetic:
+        problems.append("systems: of a model with known answers, which test the harness alone")
     if not any(item.status != "missing" for item in result.systems):
         problems.append("systems: none was scored")
     return problems + _split_problems(result)

@@ -59,7 +59,7 @@ def check_folder(
     added = [key for key in flat if key not in before]
     for key in added:
         model = flat[key].model
-        if flat[key].verification is not None and not maintainer:
+        if base is not None and flat[key].verification is not None and not maintainer:
             problems.append(f"{key}: a record of verification is written by maintainers")
         if submissions[model][0] == flat[key]:
             problems += [f"{key}: {one}" for one in stale_reasons(submissions, records, model)]

@@ -13,7 +13,7 @@ import pydantic
 from cgbench.results.fields import one_line, printable
 
 #: The beginning of a tag, a comment or a processing instruction.
-_MARKUP: Final = re.compile(r"<\s*[/!?]?\s*[a-z]", re.IGNORECASE)
+_MARKUP: Final = re.compile(r"<\s*[/!?a-z]", re.IGNORECASE)
 #: Elements that load or run something, which no sentence about a model needs.
 _ACTIVE: Final = re.compile(
     r"<\s*/?\s*(script|iframe|frame|object|embed|applet|svg|math|img|image|audio|video|source|link"

@@ -7,7 +7,7 @@ the interval itself, where a number could be moved and still pass.
 
 ``reproduced``: the model is simulated again under the same protocol and seed. Another processor
 rounds otherwise and chaos does the rest, so that values have to agree within the interval of their
-difference, widened for the number of values compared (Bonferroni).
+difference, widened for the number of values compared (Bonferroni). The width is the one found here.
 
 Neither runs anything of the submission: trajectories are arrays, and a model is read as plain tensors.
 Programs (TorchScript, torch.export) and models behind adapters are refused.
@@ -48,6 +48,8 @@ _ROUNDING_SHARE: Final = 0.1
 _RELATIVE: Final = 1e-5
 #: The same for the reference's own values, which rest on an eigenvalue problem.
 _TARGET_ROUNDING: Final = 1e-3
+#: Factor by which widths of intervals of two simulations may differ.
+_WIDTHS: Final = 10.0
 #: Metrics that take more than trajectories: forces of the test part, training frames.
 _MORE_THAN_TRAJECTORIES: Final = ("force_mse", "force_l1", "novelty")
 #: What of a system has to be the same to the last digit, when it is of the same frames.
@@ -372,15 +374,18 @@ def _repeated(n_values: int) -> Compare:
             return 0.0
         if two.value is None:
             return math.inf
-        widths = [
-            side.hi - side.lo for side in (one, two) if side.lo is not None and side.hi is not None
-        ]
-        if not widths:
+        if two.lo is None or two.hi is None:
             return _ratio(one.value, two.value, _tolerance(two))
-        # A side without interval, as a bound, counts as wide as the other: leaving intervals out
-        # makes no number pass.
-        half = math.hypot(widths[0], widths[-1]) / 2.0
-        return abs(one.value - two.value) / max(widened * half, _RELATIVE * abs(two.value), 1e-12)
+        # The width that was found here counts for both: what a submission says of its own
+        # interval makes no number pass.
+        width = two.hi - two.lo
+        half = math.hypot(width, width) / 2.0
+        apart = abs(one.value - two.value) / max(
+            widened * half, _RELATIVE * abs(two.value), _RELATIVE**2
+        )
+        if one.lo is None or one.hi is None or min(width, one.hi - one.lo) <= 0.0:
+            return apart
+        return max(apart, abs(math.log((one.hi - one.lo) / width)) / math.log(_WIDTHS))
 
     return compare
 

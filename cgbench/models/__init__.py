@@ -10,7 +10,8 @@ from cgbench.models.device import DevicePotential
 from cgbench.models.files import load_model, model_hash, save_model
 from cgbench.models.force_loss import ForceLoss, FusedForceLoss
 from cgbench.models.fused import FusedPotential
-from cgbench.models.go_model import GoChain, GoConstants, GoModel, GoModelSettings
+from cgbench.models.go_model import GoChain, GoModel, GoModelSettings
+from cgbench.models.go_terms import GoConstants
 from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
 from cgbench.models.memory import keep_freed_memory
 from cgbench.models.pair_spline import PairSpline, PairSplineSettings
@@ -50,9 +51,9 @@ __all__ = [
     "Potential",
     "PotentialSpec",
     "ProgramPotential",
-    "TensorForceLoss",
     "SeedSpread",
     "SelectedBy",
+    "TensorForceLoss",
     "TrainedOn",
     "check_potential",
     "compiler_obstacle",

@@ -44,7 +44,7 @@ def _sigmoid_slope(x: Tensor, y: Tensor) -> Tensor:
     return y * (1.0 - y)
 
 
-#: ``ssp`` is the shifted softplus ln(½eˣ + ½) of SchNet (Schütt et al. 2018, sec. II C); ``silu`` is
+#: ``ssp`` is the shifted softplus ln(½eˣ + ½) of SchNet (Schütt et al. 2018, sec. II C), ``silu``
 #: x·σ(x). The names are those of TorchMD-Net.
 ACTIVATIONS: Final[dict[str, Activation]] = {
     "tanh": Activation(torch.tanh, _tanh_slope),

@@ -91,6 +91,12 @@ class ChainModel(nn.Module, ABC):
         raise AssertionError(f"{type(self).__name__} holds no numbers")
 
 
+def state_of(tensor: Tensor) -> tuple[object, ...]:
+    """Return what changes when a tensor's numbers, precision or place do."""
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, tensor.dtype, tensor.device
+
+
 def _by_sequence(
     bead_types: Tensor, batch: Tensor, n_systems: int
 ) -> Iterator[tuple[Tensor, Tensor]]:

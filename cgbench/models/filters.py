@@ -79,9 +79,7 @@ def radial_input(radial: RadialBasis, distance: Tensor) -> RadialInput:
 class FilterNetwork(nn.Module):
     """Two-layer network from radial functions to filters, times the envelope."""
 
-    def __init__(
-        self, num_rbf: int, num_filters: int, activation: ActivationName = "tanh"
-    ) -> None:
+    def __init__(self, num_rbf: int, num_filters: int, activation: ActivationName = "tanh") -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.hidden = nn.Linear(num_rbf, num_filters)
@@ -214,9 +212,7 @@ class FilterTable:
         return Filters([value for value, _ in looked_up], [slope for _, slope in looked_up])
 
     @torch.no_grad()
-    def slope_error(
-        self, radial: RadialBasis, networks: Sequence[FilterNetwork]
-    ) -> float:
+    def slope_error(self, radial: RadialBasis, networks: Sequence[FilterNetwork]) -> float:
         """Return the largest error of the slopes of a layer, relative to the slopes.
 
         They are compared at distances evenly over the cutoffs, at many places within intervals.
@@ -265,9 +261,7 @@ class PolynomialFilters:
 
 
 @torch.no_grad()
-def accurate_table(
-    radial: RadialBasis, networks: Sequence[FilterNetwork]
-) -> FilterTable | None:
+def accurate_table(radial: RadialBasis, networks: Sequence[FilterNetwork]) -> FilterTable | None:
     """Return the smallest table with slopes good to single precision; None if none is.
 
     Slopes are compared between the knots, where a cubic is worst, over all distances and filters.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from cgbench import registry
 from cgbench.config import Frozen
 from cgbench.errors import ValidationError
-from cgbench.models.chain_model import ChainModel
+from cgbench.models.chain_model import ChainModel, state_of
 
 #: Residues that share a function, by one-letter code (chosen here): aliphatic and aromatic, polar,
 #: positive, negative; glycine and proline, whose backbones differ from all others, by themselves.
@@ -36,6 +36,8 @@ SEPARATIONS: Final = (2, 3, 4)
 POLYNOMIALS: Final = (
     np.array([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]], dtype=np.float64) / 6.0
 )
+#: Chains whose functions are kept.
+_MAX_TABLES: Final = 64
 #: Matrix elements of a block of replicas: bounds the memory of large batches.
 _BLOCK_ELEMENTS: Final = 2**18
 #: Least distance in Å that anything is divided by.
@@ -198,9 +200,10 @@ class PairSpline(ChainModel):
     def _tables(self, bead_types: Tensor) -> _Tables:
         types = tuple(bead_types.tolist())
         weights = self.coefficients
-        key = (types, weights.dtype, weights.device, weights.data_ptr(), weights._version)
+        key = (types, *state_of(weights))
         if key not in self._cache:
-            self._cache.clear()
+            if len(self._cache) >= _MAX_TABLES:
+                self._cache.clear()
             pairs = chain_pairs(self._settings, np.array(types, dtype=np.int64))
             both = np.stack([pairs.separation, pairs.types], axis=1)
             used, which = np.unique(both, axis=0, return_inverse=True)

@@ -18,6 +18,7 @@ from cgbench.evaluate import (
     write_scored,
 )
 from cgbench.models import NetworkPotential
+from cgbench.pipeline.candidates import told_of_choice
 from cgbench.pipeline.check import check_on
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.paper import paper_stage
@@ -33,7 +34,6 @@ from cgbench.pipeline.scored_rows import (
     scored_path,
     write_row,
 )
-from cgbench.pipeline.selection import told_of_choice
 from cgbench.pipeline.simulate import system_input, told_of_mass, told_of_temperature
 from cgbench.pipeline.stages import run_stage
 from cgbench.progress import Progress, silent

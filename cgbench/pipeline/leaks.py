@@ -6,51 +6,34 @@
 - ``mutants``: data of the parent may be trained on, data of the variant's own sequence not.
 - ``sampler``: as protein-specific where the training data are stated.
 
+Where a model was chosen among several, the reference that it was chosen by must not hold what it is
+tested against.
+
 Force maps are fitted for each store alone, so the store's fingerprint covers them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from cgbench import registry
-from cgbench.errors import CgbenchError, UsageError, ValidationError
+from cgbench.errors import UsageError, ValidationError
 from cgbench.evaluate import Scored
 from cgbench.models import NetworkPotential, PotentialSpec, TrainedOn
-from cgbench.pipeline.evaluate_system import CANONICAL_SPLIT, Plan
-from cgbench.pipeline.left_out import local_stores
+from cgbench.pipeline.evaluate_system import Plan
+from cgbench.pipeline.leak_rules import (
+    chosen_by,
+    fitted_to,
+    related,
+    sequence_of,
+    shared_trajectories,
+)
 from cgbench.priors import PriorParameters
 from cgbench.results import Leak, Track
-from cgbench.splits import Relation, Split, read_split, relation
-from cgbench.store import find_split
+from cgbench.splits import relation
 
 #: What ``fit_priors`` calls a prior that it fitted to one system.
 _OWN_FIT = "Boltzmann inversion of weighted frames"
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Data that a part of a model was fitted to.
-
-    Attributes:
-        what: The part of the model, for sentences.
-        system: Whose data.
-        sequence: Its sequence, if known.
-        split_id: The split.
-        split_fingerprint: Its fingerprint.
-        store_fingerprint: That of the store.
-        part: Part of the split.
-    """
-
-    what: str
-    system: str
-    sequence: str | None
-    split_id: str | None
-    split_fingerprint: str | None
-    store_fingerprint: str | None
-    part: str
 
 
 def track(spec: PotentialSpec, system: str, *, home: Path | None = None) -> Track:
@@ -67,11 +50,11 @@ def track(spec: PotentialSpec, system: str, *, home: Path | None = None) -> Trac
     """
     if system in {one.key for one in registry.mutants()}:
         return "mutants"
-    own = _sequence(system, None, home)
+    own = sequence_of(system, None, home)
     if spec.trained_on:
         if any(_leaves_out(item.split_id, system, own) for item in spec.trained_on):
             return "leave-one-out"
-        kin = [_relation(system, own, item.system, None, home) for item in spec.trained_on]
+        kin = [related(system, own, item.system, None, home) for item in spec.trained_on]
         if not any(found is None or found.excluded for found in kin):
             return "leave-one-out"
     proteins = {item.system for item in spec.trained_on}
@@ -98,7 +81,7 @@ def check_leaks(
         home: Data home, for splits and own systems.
     """
     chosen = asked or track(spec, system, home=home)
-    own = sequence or _sequence(system, prior, home)
+    own = sequence or sequence_of(system, prior, home)
     checked = {"force map": _force_map(spec)} if spec.trained_on else {}
     checked |= {f"trained on {item.system}": _identity(item) for item in spec.trained_on}
     if not spec.trained_on:
@@ -109,9 +92,11 @@ def check_leaks(
         )
     overlaps = _wrong_track(spec, chosen, system)
     overlaps += _unknown_prior(prior, chosen, system)
-    for data in _data(spec, prior, home):
+    if chosen != "mutants":
+        overlaps += chosen_by(spec, system, own, chosen == "leave-one-out", home)
+    for data in fitted_to(spec, prior, home):
         if chosen == "leave-one-out":
-            found = _relation(system, own, data.system, data.sequence, home)
+            found = related(system, own, data.system, data.sequence, home)
             if found is None:
                 overlaps.append(f"{data.what} {data.system}, whose sequence is not known")
             elif found.excluded:
@@ -120,7 +105,7 @@ def check_leaks(
             if data.system == system or (own is not None and data.sequence == own):
                 overlaps.append(f"{data.what} {data.system}, which has the variant's own sequence")
         else:
-            overlap = _trajectories(data, system, own, home)
+            overlap = shared_trajectories(data, system, own, home)
             overlaps += [overlap] if overlap is not None else []
     unique = tuple(dict.fromkeys(text[:2000] for text in overlaps))[:100]
     return Leak(
@@ -172,33 +157,6 @@ def _leak_of(plan: Plan, system: str, asked: Track | None) -> Leak:
     return check_leaks(plan.potential.spec, system, prior=prior, asked=asked, home=plan.home)
 
 
-def _sequence(system: str, prior: PriorParameters | None, home: Path | None) -> str | None:
-    """Return the sequence of a system from wherever it is known."""
-    known: dict[str, str | None] = {one.key: one.sequence for one in registry.systems()}
-    known |= {one.key: one.sequence for one in registry.mutants()}
-    if (sequence := known.get(system)) is not None:
-        return sequence
-    for origin in (
-        () if prior is None or prior.transferable is None else prior.transferable.fitted_on
-    ):
-        if origin.system == system:
-            return origin.sequence
-    store = local_stores(home).get(system)
-    return None if store is None else store.metadata.sequence
-
-
-def _relation(
-    left_out: str, own: str | None, system: str, sequence: str | None, home: Path | None
-) -> Relation | None:
-    """Return how training data relate to the tested protein; None where that cannot be told."""
-    if system == left_out:
-        return Relation(left_out, system, "itself", 1.0)
-    try:
-        return relation(left_out, system, sequence or _sequence(system, None, home), own=own)
-    except UsageError:
-        return None
-
-
 def _leaves_out(split_id: str, system: str, own: str | None) -> bool:
     """Return whether a split of the registry leaves this protein, or one like it, out."""
     try:
@@ -208,35 +166,6 @@ def _leaves_out(split_id: str, system: str, own: str | None) -> bool:
     if left_out is None or own is None:
         return left_out == system
     return relation(left_out, system, own).excluded
-
-
-def _data(spec: PotentialSpec, prior: PriorParameters | None, home: Path | None) -> list[_Data]:
-    found = [
-        _Data(
-            "trained on",
-            item.system,
-            _sequence(item.system, prior, home),
-            item.split_id,
-            item.split_fingerprint,
-            item.store_fingerprint,
-            item.part,
-        )
-        for item in spec.trained_on
-    ]
-    record = None if prior is None else prior.transferable
-    found += [
-        _Data(
-            "prior fitted on",
-            origin.system,
-            origin.sequence,
-            origin.split_id,
-            origin.split_fingerprint,
-            origin.store_fingerprint,
-            origin.part,
-        )
-        for origin in (() if record is None else record.fitted_on)
-    ]
-    return found
 
 
 def _wrong_track(spec: PotentialSpec, chosen: Track, system: str) -> list[str]:
@@ -261,50 +190,6 @@ def _unknown_prior(prior: PriorParameters | None, chosen: Track, system: str) ->
         return []
     named = prior.source or prior.fingerprint
     return [f"the prior ({named}) does not state what it was fitted to; it may be {system}"]
-
-
-def _trajectories(data: _Data, system: str, own: str | None, home: Path | None) -> str | None:
-    """Return how training data overlap with the test part of a system, if they do."""
-    if data.system != system:
-        if own is not None and data.sequence == own:
-            return (
-                f"{data.what} {data.system}, other data of the same sequence: whether they share "
-                f"trajectories with those of {system} cannot be told"
-            )
-        return None
-    if data.part != "train":
-        return f"{data.what} part {data.part!r} of {data.split_id}"
-    try:
-        tested = read_split(find_split(system, CANONICAL_SPLIT, home))
-    except UsageError:
-        # Without the canonical split no test trajectories are looked at.
-        return None
-    if data.split_fingerprint == tested.fingerprint:
-        return None
-    where = f"{data.what} split {data.split_id}"
-    if data.store_fingerprint != tested.store_fingerprint:
-        return f"{where} of another version of the data than {CANONICAL_SPLIT} here is of"
-    trained = _split_of(data, home)
-    if trained is None:
-        return f"{where}, which is not at hand: what it shares with the test part cannot be told"
-    test = tested.frames("test")
-    both = int(np.isin(test, trained.frames(data.part), assume_unique=True).sum())
-    if not both:
-        return None
-    return (
-        f"{where}: {both:,} of the {len(test):,} test frames of {CANONICAL_SPLIT} were trained on"
-    )
-
-
-def _split_of(data: _Data, home: Path | None) -> Split | None:
-    """Return the split that data are of, where it is at hand."""
-    if data.split_id is None:
-        return None
-    try:
-        found = read_split(find_split(data.system, data.split_id, home))
-    except CgbenchError:
-        return None
-    return found if found.fingerprint == data.split_fingerprint else None
 
 
 def _identity(item: TrainedOn) -> str:

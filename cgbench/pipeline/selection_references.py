@@ -150,7 +150,7 @@ def _of_share(
     bundle = _bundle(store, system, taken, validation, home, workers, progress)
     _bundle(store, system, left, evaluation, home, workers, progress)
     described = (
-        f"{len(taken)} of {store.n_trajectories} trajectories of {system}, chosen with seed {seed}; "
+        f"{len(taken)} of {store.n_trajectories} trajectories of {system}, drawn with seed {seed}; "
         f"the other {len(left)} are {evaluation.relative_to(config.data_home(home))}"
     )
     return Target(system, system, bundle, described, evaluation)

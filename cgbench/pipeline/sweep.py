@@ -1,6 +1,5 @@
 """Sweeps over hyper-parameters: trained, simulated, scored, in parallel and resumable."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +11,8 @@ from cgbench import config
 from cgbench.config import Frozen
 from cgbench.errors import CgbenchError, IntegrityError, UsageError
 from cgbench.models import SelectedBy, load_model, save_model
+from cgbench.pipeline.candidates import Candidate, Judge, named, train_candidate
 from cgbench.pipeline.results import failure_text
-from cgbench.pipeline.selection import Candidate, Judge, train_candidate
 from cgbench.progress import Progress, silent
 from cgbench.store.scheduling import Scheduler, run_units
 from cgbench.train.config import SelectionSettings
@@ -126,7 +125,7 @@ class _Task:
         settings = point.configuration()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        told = self._told(f"run {point.number} of {len(self.points)}")
+        told = named(self.progress or silent, f"run {point.number} of {len(self.points)}")
         try:
             candidate = train_candidate(
                 settings,
@@ -153,14 +152,6 @@ class _Task:
                     seed=settings.seed, folder=folder, status="failed", reason=failure_text(error)
                 )
             )
-
-    def _told(self, name: str) -> Callable[[str, float, float], None]:
-        progress = self.progress or silent
-
-        def told(task: str, done: float, total: float) -> None:
-            progress(f"{name}: {task}", done, total)
-
-        return told
 
 
 def _kept(record: Path, inputs: str) -> SweepRow | None:

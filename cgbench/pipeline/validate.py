@@ -1,6 +1,5 @@
 """Checks a file of any of the suite's formats and says what it is."""
 
-import json
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,9 +24,15 @@ from cgbench.results.comparison import RunComparison
 from cgbench.results.mutants import MutantsOutcome
 from cgbench.splits import read_split
 from cgbench.store import read_trajectories, stored_systems, verify_store
-from cgbench.store.untrusted import read_group_attributes, refuse_links
+from cgbench.store.untrusted import (
+    check_array_metadata,
+    read_group_attributes,
+    refuse_links,
+)
 from cgbench.train import read_config
 
+#: Types of the arrays in a reference bundle.
+_BUNDLE_TYPES: Final = ("float32", "float64", "int32", "int64", "bool")
 #: Reads a file and returns facts about it.
 Reader = Callable[[Path], Mapping[str, Any]]
 
@@ -157,7 +162,7 @@ _RECORDS: Final[Mapping[str, tuple[str, type[pydantic.BaseModel]]]] = {
 
 def _unnamed(path: Path, data: Mapping[str, Any]) -> Validated:
     """Check YAML that people write: recipes and training configurations name no format."""
-    if "system" in data and {"arrays", "trajectories", "source"} & data.keys():
+    if {"key", "temperature"} <= data.keys():
         recipe = config.validate(Recipe, data, path)
         return Validated(path, "recipe", {"fingerprint": config.fingerprint(recipe)})
     settings = read_config(path)
@@ -167,11 +172,9 @@ def _unnamed(path: Path, data: Mapping[str, Any]) -> Validated:
 
 def _store(path: Path, progress: Progress) -> Mapping[str, Any]:
     report = verify_store(path, progress)
-    if report.problems:
-        raise IntegrityError(
-            f"{path}: the store is damaged", found="; ".join(report.problems[:5])
-        )
-    return {"files": report.n_files, "fingerprint": report.fingerprint}
+    if not report.ok:
+        raise IntegrityError(f"{path}: the store is damaged", found="; ".join(report.problems[:5]))
+    return {"shards": len(report.shards), "fingerprint": report.fingerprint}
 
 
 def _ensemble(path: Path) -> Mapping[str, Any]:
@@ -196,6 +199,13 @@ def _ensemble(path: Path) -> Mapping[str, Any]:
 
 
 def _reference(path: Path) -> Mapping[str, Any]:
+    for metadata in sorted(path.rglob("zarr.json")):
+        data = config.read_data(metadata)
+        if isinstance(data, dict) and data.get("node_type") == "array":
+            shape = data.get("shape")
+            dimensions = len(shape) if isinstance(shape, list) else 0
+            # Sizes and codecs, before zarr believes them.
+            check_array_metadata(data, metadata.parent, _BUNDLE_TYPES, dimensions)
     bundle = read_reference(path)
     return {
         "system": bundle.system,

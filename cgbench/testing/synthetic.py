@@ -155,7 +155,7 @@ def build_system(
 
 def _spec(system: str, data: tuple[str, str] | None) -> PotentialSpec:
     """Return what the generating potential says of itself; with the data once they are there."""
-    trained_on = ()
+    trained_on: tuple[TrainedOn, ...] = ()
     if data is not None:
         store, split = data
         trained_on = (

@@ -103,8 +103,8 @@ class TrainingConfig(Frozen):
 
     ``force_map`` is ``null`` for the store's default. ``threads`` is ``null`` for torch's default;
     runs with the same seed, engine and number of threads give the same weights. ``engine`` is what
-    computes losses and gradients: ``fused``, compiled loops for processors, ``torch``, ``compiled``,
-    which is torch's compiler, or ``auto``: the first where it fits and else the second.
+    computes losses and gradients: ``fused``, compiled loops for processors, ``torch``,
+    ``compiled``, which is torch's compiler, or ``auto``: the first where it fits, else the second.
 
     Attributes:
         systems: Proteins to train on; ``system: x`` is short for ``systems: [x]``.

@@ -12,7 +12,7 @@ from cgbench.progress import Progress, silent
 from cgbench.train.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from cgbench.train.run import TrainingOutcome
+    from cgbench.train.records import TrainingOutcome
 
 #: A configuration of any kind; all have ``name``, ``seed`` and ``systems``.
 AnyConfig: TypeAlias = Any

@@ -44,7 +44,7 @@ class MetricsLog(Logger):
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the resolved configuration lies beside the log."""
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add numbers to the row of a step."""
         number = -1 if step is None else step
@@ -56,7 +56,7 @@ class MetricsLog(Logger):
         if "epoch" in metrics:
             self._rows[-1]["epoch"] = str(int(metrics["epoch"]))
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def save(self) -> None:
         """Write the file; Lightning calls it after every epoch."""
         rows = [*self._earlier, *self._rows]

@@ -196,7 +196,7 @@ def check_bead_types(settings: TrainingConfig, store: SystemStore) -> None:
     limit = settings.network.max_bead_type
     if int(found.max()) >= limit:
         raise ValidationError(
-            f"{settings.name}: {store.metadata.system} has residues that the network has no row for",
+            f"{settings.name}: residues of {store.metadata.system} that the network does not have",
             expected=f"network.max_bead_type above {int(found.max())}",
             found=limit,
         )

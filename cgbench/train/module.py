@@ -143,7 +143,7 @@ class ForceMatching(lightning.LightningModule):
         return found.loss
 
     def _any_process(self, here: bool) -> bool:
-        """Tell whether something is so on any process: one that stopped alone would be waited for."""
+        """Tell whether something is so on any process; one that stopped alone would stop all."""
         if self._n_processes == 1:
             return here
         found: bool = self.trainer.strategy.reduce_boolean_decision(here, all=False)

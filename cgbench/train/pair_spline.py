@@ -225,8 +225,8 @@ def solve(settings: PairSplineConfig, training: NormalEquations, strength: float
     penalty = np.kron(np.eye(spline.n_functions), own)
     diagonal = np.diag(training.matrix)
     scale = float(diagonal[diagonal > 0.0].mean())
-    found: Double = np.linalg.solve(training.matrix + strength * scale * penalty, training.vector)
-    return found
+    matrix = training.matrix + strength * scale * penalty
+    return np.asarray(np.linalg.solve(matrix, training.vector), dtype=np.float64)
 
 
 def choose(

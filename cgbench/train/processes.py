@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 
 from cgbench.errors import (
@@ -69,7 +70,7 @@ class Place:
         }
 
 
-class Environment(ClusterEnvironment):  # type: ignore[misc]
+class Environment(ClusterEnvironment):
     """Tells Lightning where this process stands, whatever the environment variables say."""
 
     def __init__(self, place: Place) -> None:

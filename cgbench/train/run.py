@@ -209,11 +209,12 @@ def _optimise(run: _Run, place: Place | None) -> TrainingOutcome:
     data = run.material.data_module(prior)
     shares = validation_shares(data)
     mixed = isinstance(data, MultiProteinDataModule)
+    trained = data.systems("train") if isinstance(data, MultiProteinDataModule) else tuple(shares)
     module = ForceMatching(
         network,
         settings.optimiser,
         settings.engine,
-        systems=data.systems("train") if mixed else list(shares),
+        systems=trained,
         validated=list(shares) if mixed else (),
         shares=list(shares.values()) if mixed else (),
         precision=settings.precision,

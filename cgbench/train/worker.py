@@ -1,4 +1,4 @@
-"""One more process of a run that another one has started: ``python -m cgbench.train.worker OUT``."""
+"""One more process of a run that another one started: ``python -m cgbench.train.worker OUT``."""
 
 import argparse
 import sys

@@ -54,6 +54,7 @@ class Recorded:
                 tensor.copy_(value)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # Threads that copy for other runs may go on meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 function()
         return graph

@@ -152,7 +152,7 @@ def _files(
 ) -> Iterator[tuple[str, str]]:
     """Yield name and content of every file of the site, the overview first."""
     systems = {system.key: system for system in registry.systems()}
-    yield "index.html", templates.render("index", "index.html", _overview(board, models, found))
+    yield "index.html", templates.render("index", "index.html", overview(board, models, found))
     yield "metrics.html", templates.render("metrics", "metrics.html", _rules(board))
     data = Markup(embedded(comparison_data(board)))  # noqa: S704
     yield "compare.html", templates.render("compare", "compare.html", {"board": data})
@@ -185,9 +185,16 @@ def _plain(board: Board) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
-def _overview(
+def overview(
     board: Board, models: Mapping[str, list[BoardRow]], found: Mapping[str, AtHand]
 ) -> dict[str, Any]:
+    """Return what the first page shows.
+
+    Args:
+        board: The board.
+        models: Rows of each model.
+        found: What is at hand of each protein.
+    """
     tracks = track_tables(board)
     proteins = []
     for system in registry.systems():
@@ -247,7 +254,7 @@ def _first(tracks: list[TrackTables]) -> list[dict[str, str]]:
 
 
 def _rules(board: Board) -> dict[str, Any]:
-    beside = {}
+    beside: dict[str, BoardRow] = {}
     for rows in board.tracks.values():
         for row in rows:
             if row.reference:

@@ -59,7 +59,10 @@ def comparison_data(board: Board) -> dict[str, Any]:
                         cost.hardware or "–",
                     ],
                     "systems": {
-                        key: [_score(cell.composite), [_cell(cell.metrics.get(one)) for one in order]]
+                        key: [
+                            _score(cell.composite),
+                            [_cell(cell.metrics.get(one)) for one in order],
+                        ]
                         for key, cell in row.systems.items()
                         if cell.status in ("ok", "failed")
                     },
@@ -67,7 +70,13 @@ def comparison_data(board: Board) -> dict[str, Any]:
             )
     return {
         "metrics": [
-            [spec.id, spec.name, "" if spec.unit == "1" else spec.unit, spec.direction, spec.id in counting]
+            [
+                spec.id,
+                spec.name,
+                "" if spec.unit == "1" else spec.unit,
+                spec.direction,
+                spec.id in counting,
+            ]
             for spec in specs
         ],
         "systems": [[key, _name(key)] for key in board.systems],

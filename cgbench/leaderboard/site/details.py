@@ -78,7 +78,7 @@ def read_details(row: BoardRow, folder: Path | None, at_hand: dict[str, AtHand])
 
 
 def _drawn(run: ScoredRun, at_hand: dict[str, AtHand]) -> Details:
-    shown = []
+    shown: list[Detail] = []
     for key in run.scored:
         bundle = at_hand[key].bundle if key in at_hand else None
         if bundle is None or run.result.reference.fingerprints.get(key) != bundle.fingerprint:

@@ -45,7 +45,8 @@ _OWN: Final[Mapping[str, tuple[str, ...]]] = {
 #: Three beads on a chain: the mark of the site.
 _LOGO: Final = Markup(
     '<svg viewBox="0 0 32 32" aria-hidden="true" class="chain">'
-    '<path class="c1" d="M5 23C9 6 13 6 16 15"/><path class="c8" d="M16 15C19 24 23 24 27 9"/></svg>'
+    '<path class="c1" d="M5 23C9 6 13 6 16 15"/>'
+    '<path class="c8" d="M16 15C19 24 23 24 27 9"/></svg>'
 )
 
 

@@ -1,4 +1,4 @@
-"""The page of a model: its card, every metric, where its numbers are from, how to make them again."""
+"""The page of a model: its card, every metric, where numbers are from, how to make them again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,39 @@ from markupsafe import Markup
 
 from cgbench import registry
 from cgbench.leaderboard.records import ModelRecord, Submission
-from cgbench.leaderboard.rows import Board, BoardRow, MetricCell, SystemCell
+from cgbench.leaderboard.rows import Board, BoardRow, MetricCell, ScoredMetric, SystemCell
 from cgbench.leaderboard.site import plots, words
 from cgbench.leaderboard.site.tables import marks_of, model_address, role, systems_of
 from cgbench.pipeline.run_facts import commands, origin
 from cgbench.registry import MetricSpec
 
 _YES: Final = {True: "yes", False: "no"}
+#: What a model file says of itself, and what a card calls it.
+_SPEC: Final = {
+    "description": "model file says",
+    "cutoff": "cutoff (Å)",
+    "force_map": "force map",
+    "bead_vocabulary": "bead vocabulary",
+}
 
 
 @dataclass(frozen=True)
 class Part:
-    """The scores of a model in one group."""
+    """The scores of a model in one group.
+
+    Attributes:
+        title: The group.
+        axis: What stands behind the intervals.
+        systems: Its systems, each with its interval.
+        metrics: Every metric of each system, with the interval of its score.
+        heat: Metrics that count, each with class and score on every system that counts.
+    """
 
     title: str
     axis: Markup
     systems: Sequence[tuple[SystemCell, Markup]]
     metrics: Mapping[str, Sequence[tuple["Described", MetricCell, Markup]]]
+    heat: Sequence[tuple[ScoredMetric, Sequence[tuple[str, float | None]]]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,22 @@ def _part(index: int, row: BoardRow, board: Board, specs: Mapping[str, MetricSpe
             ]
             for system, cell in row.systems.items()
         },
+        heat=[
+            (metric, [_heat(cell.metrics.get(metric.metric)) for cell in _counting(row)])
+            for metric in board.scored_metrics
+        ],
     )
+
+
+def _counting(row: BoardRow) -> list[SystemCell]:
+    return [cell for cell in row.systems.values() if cell.counts and cell.composite is not None]
+
+
+def _heat(value: MetricCell | None) -> tuple[str, float | None]:
+    """Return the class of a score's shade, one of six, and the score."""
+    if value is None or value.score is None:
+        return "", None
+    return f"h{min(5, int(6 * value.score.value))}", value.score.value
 
 
 def _small(value: MetricCell) -> Markup:
@@ -150,11 +181,13 @@ def _card(record: ModelRecord, submission: Submission) -> list[tuple[str, str]]:
         ("pretrained parts", record.uses_pretrained or "none"),
     ]
     spec = submission.result.model.spec or {}
-    for key, name in (("description", "model file says"), ("cutoff", "cutoff (Å)"),
-                      ("force_map", "force map"), ("bead_vocabulary", "bead vocabulary")):  # fmt: skip
+    for key, name in _SPEC.items():
         if spec.get(key) is not None:
             found.append((name, str(spec[key])))
-    found += [("record of", record.date.isoformat()), ("submitted", submission.submitted.isoformat())]
+    found += [
+        ("record of", record.date.isoformat()),
+        ("submitted", submission.submitted.isoformat()),
+    ]
     return [(key, value) for key, value in found if value]
 
 

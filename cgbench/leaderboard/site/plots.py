@@ -4,6 +4,7 @@ They have classes instead of styles, so that a strict security policy allows the
 the page's light and dark colours. Every text goes through ``Markup.format``, which escapes it.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,9 +88,9 @@ def bars(scores: Sequence[float | None]) -> Markup:
         )
         for index, one in enumerate(scores)
     )
-    return Markup(
-        '<svg class="bars" width="{}" aria-hidden="true"><path d="{}"/></svg>'
-    ).format(max(1, _BAR * len(scores)), path)
+    return Markup('<svg class="bars" width="{}" aria-hidden="true"><path d="{}"/></svg>').format(
+        max(1, _BAR * len(scores)), path
+    )
 
 
 @dataclass(frozen=True)
@@ -173,19 +174,20 @@ def pareto(
         level = y(score)
         parts.append(
             Markup(
-                '<path class="beside" d="M{} {}H{}"/><text class="beside end" x="{}" y="{}">{}</text>'
+                '<path class="beside" d="M{} {}H{}"/>'
+                '<text class="beside end" x="{}" y="{}">{}</text>'
             ).format(left, _short(level), _WIDTH - right, _WIDTH - right, _short(level - 4), name)
         )
     corners = [(_short(x(one.cost)), _short(y(one.score))) for one in front(drawn, better)]
-    step = Markup()
+    line = Markup()
     for index, (across, up) in enumerate(corners):
         if index == 0:
-            step += Markup("M{} {}").format(across, up)
+            line += Markup("M{} {}").format(across, up)
         elif better == "more":
-            step += Markup("V{}H{}").format(up, across)
+            line += Markup("V{}H{}").format(up, across)
         else:
-            step += Markup("H{}V{}").format(across, up)
-    parts.append(Markup('<path class="front" d="{}"/><g class="dots">').format(step))
+            line += Markup("H{}V{}").format(across, up)
+    parts.append(Markup('<path class="front" d="{}"/><g class="dots">').format(line))
     for index, point in enumerate(points):
         if point is not None:
             parts.append(
@@ -226,7 +228,7 @@ def chain(positions: NDArray[Any], size: int = 120) -> Markup:
     placed = size / 2 + scale * (smooth - middle)
     n_pieces = 10
     bounds = np.linspace(0, len(placed) - 1, n_pieces + 1).round().astype(int)
-    depth = [placed[a : b + 1, 2].mean() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    depth = [placed[a : b + 1, 2].mean() for a, b in itertools.pairwise(bounds)]
     paths = []
     for piece in np.argsort(depth):
         points = placed[bounds[piece] : bounds[piece + 1] + 1, :2]

@@ -132,7 +132,10 @@ def protein_page(system: System, board: Board, found: AtHand) -> dict[str, Any]:
         "absent": found.problem,
         "card": _card(system),
         "published": [
-            fact for fact in registry.published_facts() if fact.system in (system.key, None)
+            fact
+            for fact in registry.published_facts()
+            # Facts of no system are of the twelve published ones.
+            if fact.system == system.key or (fact.system is None and not system.embedded)
         ],
         "get": _commands(system),
     }
@@ -160,7 +163,11 @@ def _card(system: System) -> list[tuple[str, str]]:
     if native.pdb_id is None:
         source = native.source
     else:
-        residues = "" if native.residues is None else f", residues {native.residues[0]} to {native.residues[1]}"
+        residues = (
+            ""
+            if native.residues is None
+            else f", residues {native.residues[0]} to {native.residues[1]}"
+        )
         source = f"PDB {native.pdb_id}, chain {native.chain}{residues}"
     split, analysis = system.split, system.analysis
     return [
@@ -175,7 +182,13 @@ def _card(system: System) -> list[tuple[str, str]]:
             else f"{system.frame_interval:g} ps",
         ),
         ("constraints", system.constraints or _reason(system, "constraints")),
-        ("force maps", ", ".join(f"{name} (consistent: {system.force_map_consistent[name]})" for name in system.force_maps)),
+        (
+            "force maps",
+            ", ".join(
+                f"{name} (consistent: {system.force_map_consistent[name]})"
+                for name in system.force_maps
+            ),
+        ),
         ("licence", system.licence or _reason(system, "licence")),
         (
             "canonical split",
@@ -235,7 +248,11 @@ def _reference(bundle: ReferenceBundle) -> Reference:
         ),
         states=_states(bundle),
         facts=[
-            ("frames", f"{facts.n_frames:,} in {facts.n_trajectories:,} trajectories, every {facts.frame_interval:g} ps"),
+            (
+                "frames",
+                f"{facts.n_frames:,} in {facts.n_trajectories:,} trajectories, every "
+                f"{facts.frame_interval:g} ps",
+            ),
             ("folded population", f"{folded.value:.3f} [{folded.lo:.3f}, {folded.hi:.3f}]"),
             ("folding / unfolding events", f"{facts.n_folding} / {facts.n_unfolding}"),
             ("slowest process", facts.timescale_statement),

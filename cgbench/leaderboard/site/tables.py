@@ -225,7 +225,9 @@ def _group(key: str, track: str, name: str, rows: Sequence[BoardRow], board: Boa
         lines=shown,
         axis=plots.axis(axis, lines),
         marks=legend,
-        leading=[metric for metric in leading(board) if any(metric.metric in row.metrics for row in rows)],
+        leading=[
+            metric for metric in leading(board) if any(metric.metric in row.metrics for row in rows)
+        ],
         systems=[system for system in systems if system in proteins],
         mutants=any(row.mutants is not None for row in rows),
         ranked=any(row.rank is not None for row in rows),
@@ -235,7 +237,9 @@ def _group(key: str, track: str, name: str, rows: Sequence[BoardRow], board: Boa
 
 def _line(row: BoardRow, axis: str, systems: Sequence[str]) -> Line:
     cells = [row.systems.get(system) for system in systems]
-    scored = [None if cell is None or cell.composite is None else cell.composite.value for cell in cells]
+    scored = [
+        None if cell is None or cell.composite is None else cell.composite.value for cell in cells
+    ]
     return Line(
         row=row,
         href=address(row),
@@ -276,7 +280,7 @@ def _plots(rows: Sequence[BoardRow], beside: Mapping[str, float], track: str) ->
                 "Quality against speed",
                 f"Score against simulated ns a day, {track}; both are in the table",
                 "Up and to the right is better. The line joins models that no other one beats in "
-                "both. Speeds were measured on the hardware of each result, and compare only there.",
+                "both. Speeds are those of each result's hardware, and compare only there.",
                 speed,
             )
         )
@@ -305,7 +309,9 @@ def cells_of(board: Board, system: str) -> list[tuple[BoardRow, SystemCell]]:
                 continue
             seen.add(identity)
             found.append((row, cell))
-    return sorted(
-        found,
-        key=lambda pair: (pair[1].composite is None, -(pair[1].composite.value if pair[1].composite else 0.0)),
-    )  # fmt: skip
+
+    def place(pair: tuple[BoardRow, SystemCell]) -> tuple[bool, float]:
+        composite = pair[1].composite
+        return composite is None, 0.0 if composite is None else -composite.value
+
+    return sorted(found, key=place)

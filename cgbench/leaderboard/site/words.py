@@ -2,10 +2,9 @@
 
 from typing import Final
 
-from cgbench.leaderboard.records import Track
 from cgbench.leaderboard.rows import RowFlag, Score, SystemCell
 from cgbench.report import number
-from cgbench.results import Verification
+from cgbench.results import Track, Verification
 
 #: Name of each track, and what belongs there.
 TRACK_TEXTS: Final[dict[Track, tuple[str, str]]] = {

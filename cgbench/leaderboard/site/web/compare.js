@@ -119,6 +119,7 @@
     const whole = difference(one.score, two.score);
     sum.unshift(["all that count", valued(one.score), valued(two.score), duel(one.score, two.score, null), whole ? number(whole[0]) : "–", verdict(whole, 1)]);
     out.append(make("h2", "Scores"), table("Scores of the two models", ["protein", "first", "second", "", "difference", "reading"], sum));
+    out.append(make("h2", "Metrics"));
     for (const [key, name] of keys) {
       const tally = { first: 0, second: 0, open: 0 };
       const lines = data.metrics.flatMap(([id, title, unit, direction, counts], place) => {
@@ -134,8 +135,11 @@
         const floor = (data.floor[key] || [])[place];
         return [[label, valued(cells[0]), valued(cells[1]), duel(cells[0], cells[1], floor), floor ? number(floor[0]) : "–", found ? number(found[0]) : "–", read]];
       });
-      out.append(make("h2", name), make("p", `First is better in ${tally.first} metrics, second in ${tally.second}; ${tally.open} cannot be told.`, { class: "answer" }),
+      const box = make("details", "", { class: "more" });
+      box.open = keys.length < 3;
+      box.append(make("summary", `${name}: first is better in ${tally.first} metrics, second in ${tally.second}; ${tally.open} cannot be told`),
         table(`Metrics on ${name}`, ["metric", "first", "second", "", "noise floor", "difference", "reading"], lines));
+      out.append(box);
     }
     out.append(make("p", "Circles are the first model, diamonds the second, the grey band is the noise floor where it is known. Metrics with a target are judged by their distance from it.", { class: "note" }));
   };

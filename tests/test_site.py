@@ -1,0 +1,429 @@
+"""The leaderboard's site as files: what is written, that nothing in it runs, and its size."""
+
+import json
+import math
+import re
+import urllib.request
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_rows import bundle, scored, trajectories
+from toy_site import HOSTILE, SAMPLE, board, crowded, reference_rows, row
+from typer.testing import CliRunner
+
+from cgbench import registry
+from cgbench.cli.main import app
+from cgbench.errors import UsageError
+from cgbench.leaderboard.rows import Board, Score
+from cgbench.leaderboard.site import MANIFEST, build_site, make_server, plots, words
+from cgbench.leaderboard.site.build import overview
+from cgbench.leaderboard.site.comparison import comparison_data
+from cgbench.leaderboard.site.details import read_details
+from cgbench.leaderboard.site.markup import Templates, strict_svg
+from cgbench.leaderboard.site.model_pages import rows_of_models
+from cgbench.leaderboard.site.protein_pages import AtHand
+from cgbench.leaderboard.site.serve import HEADERS
+from cgbench.leaderboard.site.tables import in_order, track_tables
+from cgbench.pipeline.results import ScoredRun, write_run
+from cgbench.results.schema import ReferenceIdentity
+
+#: What the first page may weigh with hundreds of models.
+BUDGET = 300_000
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and the text of scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def small() -> Board:
+    return board(10)
+
+
+@pytest.fixture(scope="module")
+def site(small, tmp_path_factory) -> Path:
+    return build_site(small, tmp_path_factory.mktemp("site") / "site").folder
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory) -> Path:
+    found = board(4, text=HOSTILE, notes=(HOSTILE,))
+    return build_site(found, tmp_path_factory.mktemp("hostile") / "site").folder
+
+
+def pages(site: Path) -> dict[str, str]:
+    return {
+        path.relative_to(site).as_posix(): path.read_text() for path in sorted(site.rglob("*.html"))
+    }
+
+
+def test_every_model_and_protein_has_a_page(site, small) -> None:
+    names = set(pages(site))
+    assert {"index.html", "compare.html", "metrics.html"} <= names
+    assert {f"models/{model}.html" for model in rows_of_models(small)} <= names
+    assert {f"proteins/{system.key}.html" for system in registry.systems()} <= names
+    manifest = json.loads((site / MANIFEST).read_text())
+    written = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == written - {MANIFEST}
+
+
+def test_every_link_leads_somewhere(site) -> None:
+    found = pages(site)
+    identifiers = {
+        name: {attributes.get("id") for _, attributes in Elements(page).found}
+        for name, page in found.items()
+    }
+    n_links = 0
+    for name, page in found.items():
+        for attributes in Elements(page).of("a"):
+            address = attributes["href"] or ""
+            if address.startswith("https://"):
+                assert attributes["rel"] == "noopener noreferrer nofollow"
+                continue
+            path, _, anchor = address.partition("#")
+            target = (site / name).parent.joinpath(path).resolve() if path else site / name
+            assert target.is_file(), (name, address)
+            n_links += 1
+            if anchor and "=" not in anchor:
+                key = target.resolve().relative_to(site.resolve()).as_posix()
+                assert anchor in identifiers[key], (name, address)
+    assert n_links > 200
+
+
+@pytest.mark.parametrize("made", ["site", "hostile"])
+def test_nothing_runs_but_the_site_s_own_scripts(made, request) -> None:
+    for name, page in pages(request.getfixturevalue(made)).items():
+        elements = Elements(page)
+        policies = [
+            item["content"]
+            for item in elements.of("meta")
+            if item.get("http-equiv") == "Content-Security-Policy"
+        ]
+        assert len(policies) == 1, name
+        policy = policies[0]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert "base-uri 'none'; form-action 'none'" in policy
+        running = [item for item in elements.of("script") if item.get("type") is None]
+        sources = next(part for part in policy.split(";") if "script-src" in part)
+        assert len(running) == sources.count("'sha256-") > 0
+        for tag, attributes in elements.found:
+            assert not [one for one in attributes if one.startswith("on")], (name, tag)
+            assert "style" not in attributes, (name, tag)
+            for source in ("src", "srcset", "data", "action", "formaction", "xlink:href"):
+                value = attributes.get(source) or ""
+                assert value.startswith(("data:", "#")) or not value, (name, tag, value)
+        assert not {"iframe", "object", "embed", "base"} & {tag for tag, _ in elements.found}
+        for link in elements.of("link"):
+            assert link["href"] == "data:,"
+
+
+def test_text_of_anyone_is_shown_and_never_markup(hostile) -> None:
+    clean = HOSTILE.split("<img")[1].split(">")[0]
+    shown = 0
+    for name, page in pages(hostile).items():
+        assert "<img" not in page, name
+        assert "window.hacked=1</script>" not in page, name
+        assert "49" not in re.findall(r"&#34;&amp;(.{1,6})", page), name
+        shown += clean in page
+        for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S):
+            assert "<" not in data
+            json.loads(data)
+    assert shown > 4
+
+
+@given(st.text(max_size=80))
+def test_any_text_survives_in_data_and_drawings(text) -> None:
+    drawn = plots.pareto(
+        [plots.Point(1.0, 0.5)], {text: 0.3}, label=text, better="more", ticks={1.0: text}
+    )
+    elements = Elements(str(drawn))
+    assert {tag for tag, _ in elements.found} == {"svg", "g", "path", "text", "circle"}
+
+
+def test_first_view_is_light_with_two_hundred_models(small) -> None:
+    many = crowded(small, 200)
+    models = rows_of_models(many)
+    assert len(models) == 200
+    nothing = {system.key: AtHand(None, None, "") for system in registry.systems()}
+    page = Templates().render("index", "index.html", overview(many, models, nothing))
+    assert len(page.encode()) < BUDGET
+    assert len(re.findall(r'<tr class="(?:model|past)"', page)) == 200
+
+
+def test_a_site_is_built_again_in_its_place(small, tmp_path) -> None:
+    out = tmp_path / "site"
+    build_site(small, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    fewer = small.model_copy(
+        update={"tracks": {track: rows[-5:] for track, rows in small.tracks.items()}}
+    )
+    build_site(fewer, out)
+    assert not list(out.glob("models/*/*.html"))
+    (out / "CNAME").write_text("example.org")
+    build_site(small, out)
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert after.pop(out / "CNAME") == b"example.org"
+    assert before == after
+
+
+def test_a_folder_of_other_things_is_left_alone(small, tmp_path) -> None:
+    (tmp_path / "thesis.html").write_text("years of work")
+    with pytest.raises(UsageError, match="not a site"):
+        build_site(small, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.html"]
+
+
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path) -> None:
+    victim = tmp_path / "victim.html"
+    victim.write_text("mine")
+    out = tmp_path / "site"
+    out.mkdir()
+    files = ["../victim.html", str(victim), "notes.txt"]
+    (out / "notes.txt").write_text("mine too")
+    (out / MANIFEST).write_text(
+        json.dumps({"format": "cgbench-site", "version": 1, "files": files})
+    )
+    build_site(board(0), out)
+    assert victim.read_text() == "mine"
+    assert (out / "notes.txt").read_text() == "mine too"
+
+
+def test_an_empty_board_says_so(tmp_path) -> None:
+    found = board(0)
+    empty = found.model_copy(update={"tracks": dict.fromkeys(found.tracks, ())})
+    out = build_site(empty, tmp_path / "site").folder
+    page = (out / "index.html").read_text()
+    assert page.count("No model has been submitted to this track yet.") == 5
+    assert "No models, none recomputed by others" in page
+    assert "None has been computed yet" in (out / "metrics.html").read_text()
+
+
+def test_reference_rows_stand_where_their_scores_are(small) -> None:
+    table = track_tables(small)[0].groups[0]
+    scores = [line.row.score.value for line in table.lines if line.row.rank is not None]
+    assert scores == sorted(scores, reverse=True)
+    names = [line.row.id for line in table.lines]
+    assert names[0] == "md_split_half"
+    assert names[-1] == "published-1"
+    chain = names.index("ideal_chain")
+    ranked = [index for index, line in enumerate(table.lines) if line.row.rank is not None]
+    assert chain > max(ranked)
+    middle = names.index("prior_only")
+    value = table.lines[middle].row.score.value
+    for index in ranked:
+        assert (table.lines[index].row.score.value > value) == (index < middle)
+
+
+def test_models_without_rank_keep_their_place_behind_the_others() -> None:
+    rows = [row(1), row(2).model_copy(update={"score": None})]
+    found = in_order([*rows, *reference_rows("published", ("chignolin",))])
+    assert [one.id for one in found if not one.reference] == [one.id for one in rows]
+
+
+def test_groups_of_other_systems_have_their_own_tables(small) -> None:
+    other = row(40, systems=(SAMPLE,)).model_copy(update={"group": f"{SAMPLE} · demo@1"})
+    beside = reference_rows(SAMPLE, (SAMPLE,))
+    first = (*small.tracks["protein-specific"], other, *beside)
+    found = small.model_copy(
+        update={"tracks": {**small.tracks, "protein-specific": first, "mutants": tuple(beside)}}
+    )
+    tables = {track.key: track for track in track_tables(found)}
+    groups = tables["protein-specific"].groups
+    assert [group.title for group in groups] == ["published · standard@1", f"{SAMPLE} · demo@1"]
+    assert sum(line.row.reference for line in groups[1].lines) == len(beside)
+    assert groups[1].systems == [SAMPLE]
+    # Reference rows that stand beside models are not shown once more.
+    assert "references" not in tables
+    assert tables["mutants"].groups == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(1e-3, 1e6), st.floats(0.0, 1.0)), min_size=1, max_size=30, unique=True
+    ),
+    st.sampled_from(["more", "less"]),
+)
+def test_front_is_what_no_model_beats(pairs, better) -> None:
+    points = [plots.Point(cost, value) for cost, value in pairs]
+
+    def beats(a: plots.Point, b: plots.Point) -> bool:
+        cheaper = a.cost >= b.cost if better == "more" else a.cost <= b.cost
+        return cheaper and a.score >= b.score and (a.cost, a.score) != (b.cost, b.score)
+
+    expected = {point for point in points if not any(beats(other, point) for other in points)}
+    assert set(plots.front(points, better)) == expected
+
+
+def test_plots_draw_only_rows_that_have_both_numbers() -> None:
+    assert plots.pareto([None, None], {}, label="x", better="more") is None
+    drawn = str(plots.pareto([None, plots.Point(2.0, 0.5)], {}, label="x", better="less"))
+    assert re.findall(r'data-i="(\d+)"', drawn) == ["1"]
+
+
+def test_intervals_are_drawn_to_scale() -> None:
+    def places(score: Score) -> list[float]:
+        drawn = str(plots.interval(score))
+        return [float(one) for one in re.findall(r'd="M([\d.]+) [\d.]+H([\d.]+)"', drawn)[0]]
+
+    whole = places(Score(value=0.5, lo=0.0, hi=1.0))
+    half = places(Score(value=0.25, lo=0.0, hi=0.5))
+    assert whole[0] == half[0]
+    assert math.isclose(whole[1] - whole[0], 2 * (half[1] - half[0]), abs_tol=0.2)
+
+
+def test_a_chain_is_drawn_alike_however_it_lies() -> None:
+    turn = np.linspace(0, 3 * np.pi, 12)
+    helix = np.stack([5 * np.cos(turn), 3 * np.sin(turn), 2.0 * np.arange(12)], axis=1)
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    rotation *= np.sign(np.linalg.det(rotation))
+
+    def spread(svg: str) -> tuple[float, float]:
+        points = np.array(re.findall(r"(-?[\d.]+) (-?[\d.]+)", svg), dtype=float)[1:]
+        return tuple(np.ptp(points, axis=0).round(0))
+
+    straight, turned = (str(plots.chain(one)) for one in (helix, helix @ rotation + 40.0))
+    assert spread(straight) == spread(turned)
+    assert "style" not in straight
+
+
+def test_figures_keep_their_looks_without_inline_styles() -> None:
+    svg = (
+        '<svg viewBox="0 0 1 1"><style type="text/css">*{stroke-linejoin: round}</style>'
+        '<path d="M0 0" style="fill: none; stroke: #ff0000; stroke-dasharray: 1,2"/>'
+        "<text style=\"font: 9.5px 'sans-serif'; text-anchor: middle\">a</text></svg>"
+    )
+    found = Elements(str(strict_svg(svg))).found
+    assert "style" not in dict(found)
+    assert all("style" not in attributes for _, attributes in found)
+    path = next(attributes for tag, attributes in found if tag == "path")
+    assert (path["fill"], path["stroke"], path["stroke-dasharray"]) == ("none", "#ff0000", "1,2")
+    text = next(attributes for tag, attributes in found if tag == "text")
+    assert (text["font-size"], text["text-anchor"]) == ("9.5", "middle")
+
+
+def test_the_comparison_has_what_both_models_were_scored_by(small) -> None:
+    data = comparison_data(small)
+    assert len(data["models"]) == 10
+    order = [item[0] for item in data["metrics"]]
+    target = data["targets"]["chignolin"][order.index("dG_fold")]
+    assert target == pytest.approx(0.4)
+    rows = rows_of_models(small)
+    for model in data["models"]:
+        cell = rows[model["id"]][0].systems["chignolin"]
+        if cell.status == "ok":
+            shown = model["systems"]["chignolin"][1][order.index("w1_tic1")]
+            assert shown[0] == pytest.approx(cell.metrics["w1_tic1"].value, rel=5e-3)
+    assert data["floor"]["chignolin"][order.index("w1_tic1")] is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(12.0, "12 s"), (375.0, "6.25 min"), (7200.0, "2 h"), (172800.0, "2 d")]
+)
+def test_times_are_in_the_largest_unit(seconds, text) -> None:
+    assert words.duration(seconds) == text
+    assert words.amount(294565) == "295 k"
+    assert words.duration(None) == words.amount(None) == "–"
+
+
+def run_folder(folder: Path):
+    """Write the run folder of a toy row, and return the model's row on the board."""
+    drawn = scored(trajectories())
+    key = drawn.result.system
+    base = row(2, systems=(key,))
+    result = base.submission.result.model_copy(
+        update={
+            "systems": (drawn.result,),
+            "reference": ReferenceIdentity(
+                version="v2", fingerprints={key: bundle().fingerprint}
+            ),
+            "metrics_versions": dict.fromkeys(drawn.result.metrics, 1),
+        }
+    )  # fmt: skip
+    write_run(folder / base.id, ScoredRun(result, {key: drawn}))
+    submission = base.submission.model_copy(update={"result": result})
+    return base.model_copy(update={"submission": submission}), key
+
+
+def test_figures_are_drawn_from_the_run_of_the_submitted_result(tmp_path) -> None:
+    shown, key = run_folder(tmp_path)
+    hand = {key: AtHand(bundle(), bundle().native, "")}
+    found = read_details(shown, tmp_path, hand)
+    assert [item.system for item in found.shown] == [key]
+    figures = [figure for group in found.shown[0].groups for figure in group.figures]
+    assert any("surface" in figure.key for figure in figures)
+    for figure in figures:
+        assert not [one for _, one in Elements(str(figure.svg)).found if "style" in one]
+    # Another result, another reference, or no folder: nothing is drawn, and it says why.
+    assert not read_details(shown, None, hand).note
+    assert "not at hand" in read_details(row(3), tmp_path, hand).note
+    other = {key: AtHand(replace(bundle(), fingerprint="sha256:" + 64 * "0"), None, "")}
+    assert "1 systems are not drawn" in read_details(shown, tmp_path, other).note
+    changed = shown.submission.result.model_copy(update={"wall_time_s": 1.0})
+    stale = shown.model_copy(
+        update={"submission": shown.submission.model_copy(update={"result": changed})}
+    )
+    assert "another result" in read_details(stale, tmp_path, hand).note
+    (tmp_path / shown.id / "result.json").write_text("{")
+    assert "cannot be read" in read_details(shown, tmp_path, hand).note
+
+
+def test_details_that_are_not_there_are_refused(small, tmp_path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        build_site(small, tmp_path / "site", details=tmp_path / "nowhere")
+
+
+def test_the_server_gives_pages_and_nothing_else(site) -> None:
+    with make_server(site) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            base = f"http://127.0.0.1:{server.server_address[1]}"
+            with urllib.request.urlopen(f"{base}/") as answer:
+                assert answer.read() == (site / "index.html").read_bytes()
+                assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+            for path in ("/models/", "/../secret", "/%2e%2e/%2e%2e/etc/passwd"):
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    urllib.request.urlopen(base + path)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_only_a_site_is_served(tmp_path) -> None:
+    with pytest.raises(UsageError, match="not a site"):
+        make_server(tmp_path)
+
+
+def test_the_verb_builds_a_site_of_a_folder(tmp_path) -> None:
+    folder = tmp_path / "leaderboard"
+    for name in ("models", "submissions", "reference_rows"):
+        (folder / name).mkdir(parents=True)
+    out = tmp_path / "site"
+    done = CliRunner().invoke(
+        app, ["leaderboard", "build", "--board", str(folder), "--out", str(out), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["models"] == 0
+    assert found["proteins"] == len(registry.systems())
+    page = (out / "index.html").read_text()
+    assert "Reference work" in page
+    assert "not re-scored" in page
