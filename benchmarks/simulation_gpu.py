@@ -106,6 +106,10 @@ def matrix_rate(device: torch.device, seconds: float) -> float:
     return best
 
 
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def engine_for(work: Work, n_replicas: int, device: torch.device) -> Engine:
     if device.type == "cpu":
         return device_engine(work.potential, work.bead_types, torch.float32, device, n_replicas)
@@ -133,6 +137,9 @@ def measure(
             return SimulationRow(**shape, status="replicas were lost")
     except torch.cuda.OutOfMemoryError:
         return SimulationRow(**shape, status="out of memory")
+    except RuntimeError as error:
+        # The other rows are worth having.
+        return SimulationRow(**shape, status=f"failed: {first_line(error)}")
     floor = PRODUCTS * 2e-9 * WIDTH * WIDTH * n_beads * n_replicas / gigaflops
     row = SimulationRow(
         **shape,
@@ -149,11 +156,13 @@ def measure(
 
 
 def run_peer(options: Any, *arguments: str) -> dict[str, Any]:
-    """Run the peer, which prints one line of JSON at its end."""
+    """Run the peer, which prints one line of JSON at its end; say so where it does not."""
     command = [options.peer_python, str(PEER), *arguments, "--seconds", str(options.seconds)]
-    done = subprocess.run(
-        command, env={**os.environ, **ALLOCATOR}, check=True, capture_output=True, text=True
-    )
+    environment = {**os.environ, **ALLOCATOR}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
+        return {"rates": {}, "failed": {"process": last[:200]}}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     options.versions.update(found["versions"])
     return found
@@ -170,10 +179,13 @@ def with_peer(row: SimulationRow, case: Case, forces: np.ndarray, options: Any) 
         )
         files = ["--topology", str(case.topology), "--force-field", str(case.force_field)]
         found = run_peer(options, "simulate", str(path), *files)
+        if not found["rates"]:
+            return row.model_copy(update={"peer_failed": found["failed"]})
         theirs = np.load(f"{path}.forces.npy")
     return row.model_copy(
         update={
             "peer": found["rates"],
+            "peer_failed": found["failed"],
             "ratio": (row.ours or 0.0) / max(found["rates"].values()),
             "force_difference": float(np.abs(forces - theirs).max() / theirs.std()),
         }
@@ -192,7 +204,7 @@ def measure_training(name: str, device: torch.device, options: Any) -> list[Trai
         with TemporaryDirectory() as folder:
             path = Path(folder) / "batch.npz"
             np.savez(path, pos=pos, forces=target, bead_types=types)
-            peer = run_peer(options, "train", str(path))["rates"]["eager"]
+            peer = run_peer(options, "train", str(path))["rates"].get("eager")
     rows = []
     for path_name, settings in (
         ("torch", {"tabulated": False}),
@@ -215,7 +227,11 @@ def measure_training(name: str, device: torch.device, options: Any) -> list[Trai
             loss.chains(*batch).loss.backward()
             optimiser.step()
 
-        ours = rate(step, options.seconds, device, 1 if options.twin else 10)
+        try:
+            ours = rate(step, options.seconds, device, 1 if options.twin else 10)
+        except RuntimeError as error:
+            rows.append(TrainingRow(**shape, status=f"failed: {first_line(error)}"))
+            continue
         ratio = None if peer is None else ours / peer
         rows.append(TrainingRow(**shape, status="ok", ours=ours, peer=peer, ratio=ratio))
     return rows
@@ -225,6 +241,8 @@ def run(options: argparse.Namespace, console: Console) -> Results:
     """Measure everything on the device."""
     device = torch.device("cpu" if options.twin else "cuda")
     options.versions = {}
+    if options.twin:
+        options.peer_python = None
     works = [toy()] if options.twin else [published(options.folder, n) for n in options.cases]
     gigaflops = matrix_rate(device, options.seconds)
     rows: list[SimulationRow] = []

@@ -26,6 +26,7 @@ class SimulationRow(Frozen):
     ours: float | None = None
     replica_steps: float | None = None
     peer: dict[str, float] = pydantic.Field(default_factory=dict)
+    peer_failed: dict[str, str] = pydantic.Field(default_factory=dict)
     ratio: float | None = None
     force_difference: float | None = None
     floor_ratio: float | None = None

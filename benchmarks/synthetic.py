@@ -1,6 +1,7 @@
 """Pipelines with known answers: twelve proteins under Gō potentials, trained, left out, mutated.
 
     python benchmarks/synthetic.py PUBLISHED_FOLDER --work FOLDER [--workers N] [--quick]
+    python benchmarks/synthetic.py PUBLISHED_FOLDER --work FOLDER --calibrate SYSTEM ...
     python benchmarks/synthetic.py --write
 
 PUBLISHED_FOLDER holds `native/` and `mutants/`. Synthetic stores of all proteins and of the
@@ -15,7 +16,8 @@ made. Four answers are known beforehand, and are checked:
 
 `--work` keeps every finished stage, so that an interrupted run goes on. `--write` puts the tables
 of the results into docs/synthetic.md. With `--quick` three proteins and short runs, for looking at
-the pipeline; its answers decide nothing. Results are marked synthetic and are in no leaderboard.
+the pipeline; its answers decide nothing. `--calibrate` prints the energies of systems, as they are
+kept in cgbench.testing.synthetic_natives. Results are marked synthetic and are in no leaderboard.
 """
 
 import argparse
@@ -43,6 +45,7 @@ from synthetic_tables import write_page
 from cgbench import provenance
 from cgbench.config import Frozen, write_model
 from cgbench.testing.synthetic import SyntheticRecord, build_stores
+from cgbench.testing.synthetic_natives import calibrated_scale, prepare_native
 
 RESULTS = Path(__file__).parent / "results" / "synthetic.json"
 #: Largest mean square force error that single precision explains, (kcal/mol/Å)².
@@ -217,6 +220,14 @@ def known_answers(rows: Sequence[Row], variants: Sequence[VariantRow]) -> list[K
     ]
 
 
+def calibrate(systems: Sequence[str], work: Path, published: Path | None) -> None:
+    """Print the energy at which half of the frames of each system are folded."""
+    for system in systems:
+        prepare_native(work / "home", system, published)
+        scale = calibrated_scale(work / "home", system, work / "calibration" / system)
+        Console().print(f'    "{system}": {scale:.3f},')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("published_folder", type=Path, nargs="?")
@@ -224,6 +235,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="three proteins, short runs")
     parser.add_argument("--write", action="store_true", help="only write the tables of the page")
+    parser.add_argument("--calibrate", nargs="+", metavar="SYSTEM", help="only find energies")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.write:
@@ -231,6 +243,9 @@ def main() -> None:
         return
     if options.work is None:
         parser.error("--work is needed")
+    if options.calibrate:
+        calibrate(options.calibrate, options.work, options.published_folder)
+        return
     size: Size = "quick" if options.quick else "full"
     console = Console(file=sys.stderr)
     benchmark = run(

@@ -79,6 +79,17 @@ def test_plain_containers_under_other_names(tmp_path: Path, wrapped: Any) -> Non
     assert found.get("log_dir", "logs/1") == "logs/1"
 
 
+def test_what_others_let_torch_unpickle_is_set_aside(tmp_path: Path) -> None:
+    """Other packages of a process may allow classes of theirs, and with them their code."""
+    path = save_checkpoint(tmp_path / "a.ckpt", callbacks={"a": Trainer(), "b": defaultdict(int)})
+    with torch.serialization.safe_globals([Trainer, defaultdict]):
+        before = torch.serialization.get_safe_globals()
+        names = read_checkpoint(path).unopened
+        assert sorted(map(str, torch.serialization.get_safe_globals())) == sorted(map(str, before))
+    assert any(name.endswith("Trainer") for name in names)
+    assert "collections.defaultdict" in names
+
+
 def test_a_hyper_parameter_that_matters_is_no_object(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "a.ckpt", {"num_rbf": Trainer()})
     found = read_checkpoint(path).hyper_parameters["num_rbf"]

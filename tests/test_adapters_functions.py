@@ -152,6 +152,12 @@ def test_the_hash_names_all_that_decides_what_is_computed(folder: Path) -> None:
         hashes.add(adapted_hash(file, choice, identity))
         assert adapted_hash(file, choice, identity) in hashes
     assert len(hashes) == 4
+    # An option that names a file stands for what is in it.
+    (folder / "prior").write_text("one")
+    choice = AdapterChoice("x:y", {"prior": str(folder / "prior"), "settings": "not a file"})
+    before = adapted_hash(file, choice, identity)
+    (folder / "prior").write_text("two")
+    assert adapted_hash(file, choice, identity) != before
 
 
 # Entry points

@@ -156,6 +156,18 @@ def test_what_does_not_fit_is_refused() -> None:
         DevicePotential(potential(1, torch.float32), torch.tensor([1, 99]), 2)
 
 
+def test_how_products_are_rounded_is_given_back() -> None:
+    types = sequence(5)
+    pos = torch.tensor(chains(1, 5, seed=1), dtype=torch.float32)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        DevicePotential(potential(1, torch.float32), types, 1).chains(types, pos)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_a_processor_gets_plain_torch() -> None:
     operations, what = choose_operations(torch.device("cpu"))
     assert (operations, what) == (twin, "plain torch")

@@ -349,3 +349,29 @@ def test_the_reference_of_the_choice_must_not_be_that_of_the_test() -> None:
     )
     (overlap,) = check_leaks(selected("bba", own, trained("villin", "lopo-bba")), "bba").overlaps
     assert overlap == "chosen among 4 by w1_tic1 on bba: the left-out protein"
+
+
+def test_a_simulation_at_another_temperature_says_what_that_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Play(monkeypatch.setattr)
+    cold = registry.protocol("smoke").model_copy(
+        update={"temperature": registry.protocol("paper-300").temperature}
+    )
+    known = registry.protocol
+    model = save(tmp_path / "model.pt", on_sample(FIRST))
+    warm = pipeline.evaluate_model(model, [FIRST], out=tmp_path / "warm", protocol="smoke")
+    monkeypatch.setattr(registry, "protocol", lambda one: cold if one == "smoke" else known(one))
+    found = pipeline.evaluate_model(model, [FIRST], out=tmp_path / "cold", protocol="smoke")
+    (note,) = set(found.systems[0].notes) - set(warm.systems[0].notes)
+    assert note.startswith("Simulated at 300 K, the reference is at 350 K: free energies")
+    assert not any("Simulated at" in one for one in warm.systems[0].notes)
+
+
+def test_the_paper_protocols_all_have_the_papers_analysis() -> None:
+    assert registry.PAPER_PROTOCOLS == ("paper", "paper-300", "paper-250")
+    assert [registry.protocol(one).temperature for one in registry.PAPER_PROTOCOLS] == [
+        350,
+        300,
+        250,
+    ]

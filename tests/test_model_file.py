@@ -224,7 +224,7 @@ WEIGHT = "embedding.weight"
         (_set("format", to="another"), IntegrityError, "another"),
         (lambda content: {"state_dict": {}}, IntegrityError, "not a cgbench-model file"),
         (lambda content: torch.zeros(3), IntegrityError, "Tensor"),
-        (_set("version", to=2), IntegrityError, "newer cgbench"),
+        (_set("version", to=3), IntegrityError, "newer cgbench"),
         (_set("version", to=True), IntegrityError, "unknown version"),
         (_set("version", to="1"), IntegrityError, "unknown version"),
         (_drop("spec"), IntegrityError, "parts of the file"),

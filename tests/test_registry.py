@@ -95,8 +95,8 @@ def test_an_unknown_bead_is_named_with_its_position(call: object) -> None:
 
 def test_protocols() -> None:
     assert [p.id for p in registry.protocols()] == [
-        "demo", "smoke", "standard", "paper", "paper-300", "paper-250", "mutants",
-        "replica-exchange",
+        "demo", "smoke", "standard", "paper", "paper-300", "paper-250",
+        "selection", "mutants", "replica-exchange",
     ]  # fmt: skip
     demo = registry.protocol("demo")
     assert (demo.n_replicas, demo.n_steps("chignolin-sample"), demo.steps_per_output) == (

@@ -133,6 +133,11 @@ def row(
         uses_native_structure=rng.random() < 0.1,
         date=datetime.date(2026, 1, 1),
     )
+    if text:
+        # As if it had passed the checks of records, which the site does not rely on.
+        fields = ("title", "description", "training_data", "citation", "licence", "contact")
+        update = {**dict.fromkeys(fields, text), "url": f"javascript:alert(1)//{text}"}
+        record = record.model_copy(update=update)
     submission = Submission(
         model=record.model,
         submitted=datetime.date(2026, 1, 1) + datetime.timedelta(days=index),

@@ -6,13 +6,14 @@ the place of every name that is neither a tensor nor a plain container: what suc
 made from is kept as plain data, its class is neither imported nor called.
 """
 
+import contextlib
 import io
 import pickle
 import re
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import (
+    add_safe_globals,
+    clear_safe_globals,
+    get_safe_globals,
+    get_unsafe_globals_in_checkpoint,
+    safe_globals,
+)
 
 from cgbench.errors import IntegrityError, UsageError, ValidationError
 from cgbench.models.files import MAX_MODEL_BYTES
@@ -196,18 +203,20 @@ def _verified(path: Path) -> io.BytesIO:
 def _unpickled(path: Path, archive: io.BytesIO) -> tuple[Any, tuple[str, ...]]:
     """Return the content with stand-ins for foreign names, and those names."""
     try:
-        names = sorted(get_unsafe_globals_in_checkpoint(archive))
-        if hostile := [name for name in names if _hostile(name)]:
-            raise pickle.UnpicklingError(f"GLOBAL {hostile[0]}")
-        archive.seek(0)
-        with safe_globals([(_stand_in(name), name) for name in names]):
-            content = torch.load(archive, map_location="cpu", weights_only=True)
+        with _nothing_else_allowed():
+            names = sorted(get_unsafe_globals_in_checkpoint(archive))
+            if hostile := [name for name in names if _hostile(name)]:
+                raise pickle.UnpicklingError(f"GLOBAL {hostile[0]}")
+            archive.seek(0)
+            with safe_globals([(_stand_in(name), name) for name in names]):
+                content = torch.load(archive, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise IntegrityError(
             f"{path}: holds something other than tensors and plain data, perhaps code; "
             "nothing of it was executed",
-            found=f"a reference to {named[1]}" if named else _line(error),
+            # torch's own text tells readers how to run it all the same.
+            found=f"a reference to {named[1]}" if named else "an object that is not plain data",
             fix=f"do not open it unless you know where it comes from; then {_RESAVE}",
         ) from error
     # torch reports damage in many ways; whatever it was, the file cannot be read.
@@ -216,6 +225,18 @@ def _unpickled(path: Path, archive: io.BytesIO) -> tuple[Any, tuple[str, ...]]:
             f"{path}: damaged, or no training checkpoint", found=_line(error)
         ) from error
     return content, tuple(names)
+
+
+@contextlib.contextmanager
+def _nothing_else_allowed() -> Iterator[None]:
+    """Set aside the classes that other packages of this process let torch unpickle."""
+    before = get_safe_globals()
+    clear_safe_globals()
+    try:
+        yield
+    finally:
+        clear_safe_globals()
+        add_safe_globals(before)
 
 
 def _hostile(name: str) -> bool:

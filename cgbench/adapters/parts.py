@@ -1,7 +1,6 @@
 """Options that several adapters have: a prior beside the model, and its vocabulary."""
 
 from pathlib import Path
-from typing import Final
 
 from cgbench import config
 from cgbench.adapters.base import Request
@@ -9,9 +8,6 @@ from cgbench.adapters.vocabulary import Vocabulary, read_vocabulary
 from cgbench.models import PotentialSpec
 from cgbench.models.programs import program_spec
 from cgbench.priors import PriorParameters, read_published_prior
-
-#: Options whose value is a file: its content, not its name, is what makes a model another one.
-FILES: Final = ("prior", "settings", "vocabulary")
 
 
 def said_of(path: Path, name: str | None) -> PotentialSpec:

@@ -10,7 +10,6 @@ from cgbench import config
 from cgbench.adapters.base import Adapted, AdapterChoice, Request
 from cgbench.adapters.functions import load_function
 from cgbench.adapters.installed import is_importable, version_of
-from cgbench.adapters.parts import FILES
 from cgbench.config import Frozen
 from cgbench.errors import UsageError, ValidationError
 from cgbench.models import Potential, load_program
@@ -216,8 +215,10 @@ def adapted_hash(path: Path, choice: AdapterChoice, identity: AdapterIdentity) -
     That is the file, or all files of a folder; the adapter with its version and options; the
     content of files that options name; and the versions of the packages that are run.
     """
+    named = {key: Path(value).expanduser() for key, value in choice.options.items()}
     options = {
-        key: config.file_sha256(Path(value).expanduser()) if key in FILES else value
+        # Where a value names a file, its content is what makes the model another one.
+        key: config.file_sha256(named[key]) if named[key].is_file() else value
         for key, value in choice.options.items()
     }
     inside = [] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())

@@ -367,7 +367,7 @@ def _repeated(n_values: int) -> Compare:
     widened = float(norm.isf(tail / max(1, n_values)) / norm.isf(tail))
 
     def compare(one: MetricValue, two: MetricValue) -> float:
-        if one.value == two.value:
+        if (one.value, one.lo, one.hi) == (two.value, two.lo, two.hi):
             return 0.0
         if one.value is None:
             # Whether any frame is in a state is itself random, and what has no value scores 0.

@@ -265,7 +265,7 @@ def _score(
         )
     else:
         row, record = found
-    done.rows[key], done.records[key] = with_leak(row, "sampler", _UNCHECKED), record
+    done.rows[key], done.records[key] = row, record
     done.hashes.add(known)
     done.protocols.add(None if chosen is None else chosen.id)
 
@@ -289,6 +289,7 @@ def _scored(
             progress=progress,
         )
     row = noted(row, [*source.notes, *ensemble.notes])
+    row = with_leak(row, None if ensemble.time_ordered else "sampler", _UNCHECKED)
     with watch.stage("novelty"):
         row = with_novelty(row, ensemble, bundle, home=plan.home, seed=plan.seed, progress=progress)
     if plan.paper and ensemble.time_ordered:

@@ -63,11 +63,13 @@ class NoiseFeed:
             self._draw(number)
         self._finish([number])
         slot = number % 2
-        self.block.copy_(self._host[slot], non_blocking=True)
-        if self._pinned:
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            copied.record()
-            self._copied[slot] = copied
+        with torch.cuda.device_of(self.block):  # type: ignore[no-untyped-call]
+            self.block.copy_(self._host[slot], non_blocking=True)
+            if self._pinned:
+                # Threads sleep while they wait: others need the core to draw.
+                copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                copied.record()
+                self._copied[slot] = copied
         self._current = number
         self._draw(number + 1)
         return within

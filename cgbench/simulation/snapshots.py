@@ -57,12 +57,13 @@ class SnapshotRing(Generic[Note]):
         """
         self._raise()
         pages = self._free.get()
-        for page, tensor in zip(pages, self._tensors, strict=True):
-            page.copy_(tensor, non_blocking=True)
         copied = None
-        if self._pinned:
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            copied.record()
+        with torch.cuda.device_of(self._tensors[0]):  # type: ignore[no-untyped-call]
+            for page, tensor in zip(pages, self._tensors, strict=True):
+                page.copy_(tensor, non_blocking=True)
+            if self._pinned:
+                copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                copied.record()
         self._taken.put((pages, copied, note))
 
     def drain(self) -> None:

@@ -52,7 +52,7 @@ def read_group_attributes(folder: Path) -> dict[str, Any]:
     Raises:
         IntegrityError: The folder holds no zarr v3 group.
     """
-    return dict(_metadata(folder, "group").get("attributes") or {})
+    return dict(_mapping(_metadata(folder, "group").get("attributes")))
 
 
 def check_array(

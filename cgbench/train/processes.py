@@ -165,7 +165,7 @@ def find_place(
     if place is None and num_nodes > 1:
         raise UsageError(
             f"training on {num_nodes} nodes needs a launcher that starts its processes",
-            fix="torchrun --nnodes N --nproc-per-node DEVICES … -m cgbench train CONFIG, or srun",
+            fix="torchrun --nnodes N --nproc-per-node DEVICES --no-python cgbench train …, or srun",
         )
     return place if place is not None and place.world_size > 1 else None
 

@@ -26,16 +26,19 @@ class Recorded:
     def __init__(
         self, function: Callable[[], None], device: torch.device, state: Sequence[Tensor] = ()
     ) -> None:
-        self._replay = function
+        self._work, self._device = function, device
         #: Whether work is replayed from a graph.
         self.captured = device.type == "cuda"
         if self.captured:
             self._graph = self._capture(function, device, state)
-            self._replay = self._graph.replay
 
     def __call__(self) -> None:
         """Do the work; on a graphics processor, start it."""
-        self._replay()
+        if self.captured:
+            with torch.cuda.device(self._device):
+                self._graph.replay()
+        else:
+            self._work()
 
     @staticmethod
     def _capture(

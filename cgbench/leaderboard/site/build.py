@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from cgbench import registry
 from cgbench.config import Frozen, read_model, write_atomic, write_model
-from cgbench.errors import CgbenchError, UsageError
+from cgbench.errors import CgbenchError, UsageError, ValidationError
 from cgbench.leaderboard.rows import Board, BoardRow
 from cgbench.leaderboard.site import words
 from cgbench.leaderboard.site.comparison import comparison_data
@@ -31,6 +31,7 @@ from cgbench.leaderboard.site.tables import (
     role,
     track_tables,
 )
+from cgbench.leaderboard.text import MODEL_ID
 from cgbench.progress import Progress, silent
 from cgbench.report.embedding import embedded
 
@@ -65,6 +66,15 @@ class SiteOutcome:
     first_view_bytes: int
 
 
+@dataclass(frozen=True)
+class _Folders:
+    """Where figures are drawn from, and the models that had some."""
+
+    details: Path | None
+    home: Path | None
+    drawn: list[str]
+
+
 def build_site(
     board: Board,
     out: Path,
@@ -84,23 +94,29 @@ def build_site(
 
     Raises:
         UsageError: ``out`` holds something that is not a site, or ``details`` is no folder.
+        ValidationError: A model's name is not one.
         IntegrityError: A reference bundle is damaged.
     """
     require_details(details)
+    models = rows_of_models(board)
+    for model in models:
+        if not MODEL_ID.fullmatch(model):
+            raise ValidationError(
+                f"{model}: no name of a model", expected="<family>/<name> of plain names"
+            )
     earlier = _earlier(out)
     systems = {system.key: system for system in registry.systems()}
     found = {}
     for place, (key, system) in enumerate(systems.items()):
         found[key] = at_hand(system, home)
         progress("references", place + 1, len(systems))
-    models = rows_of_models(board)
     templates = Templates()
     drawn: list[str] = []
     written = []
     total = len(models) + len(systems) + 3
     first_view = 0
     for place, (name, content) in enumerate(
-        _files(board, models, found, templates, details, drawn)
+        _files(board, models, found, templates, _Folders(details, home, drawn), progress)
     ):
         path = out / name
         text = content.encode()
@@ -147,8 +163,8 @@ def _files(
     models: Mapping[str, list[BoardRow]],
     found: dict[str, AtHand],
     templates: Templates,
-    details: Path | None,
-    drawn: list[str],
+    folders: _Folders,
+    progress: Progress,
 ) -> Iterator[tuple[str, str]]:
     """Yield name and content of every file of the site, the overview first."""
     systems = {system.key: system for system in registry.systems()}
@@ -164,9 +180,9 @@ def _files(
         page = model_page(rows, board, models, set(systems))
         if page is None:
             continue
-        detail = read_details(rows[0], details, found)
+        detail = read_details(rows[0], folders.details, found, folders.home, progress)
         if detail.shown:
-            drawn.append(model)
+            folders.drawn.append(model)
         where = model_address(model)
         context = {**page, "details": detail.shown, "detail_note": detail.note}
         yield where, templates.render("model", where, context)

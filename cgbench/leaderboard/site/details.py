@@ -9,12 +9,14 @@ from markupsafe import Markup
 
 from cgbench import config
 from cgbench.errors import CgbenchError, UsageError
-from cgbench.evaluate import ReferenceBundle
+from cgbench.evaluate import ReferenceBundle, Scored
 from cgbench.leaderboard.rows import BoardRow
 from cgbench.leaderboard.site.markup import strict_svg
 from cgbench.leaderboard.site.protein_pages import AtHand, Figure
+from cgbench.pipeline.beside import kept_rows
 from cgbench.pipeline.content import system_section
 from cgbench.pipeline.results import ScoredRun, read_run
+from cgbench.progress import Progress, silent
 from cgbench.report import SystemSection
 from cgbench.report.embedding import embedded, structure_data
 from cgbench.report.groups import figure_groups
@@ -52,16 +54,24 @@ class Details:
     note: str = ""
 
 
-def read_details(row: BoardRow, folder: Path | None, at_hand: dict[str, AtHand]) -> Details:
+def read_details(
+    row: BoardRow,
+    folder: Path | None,
+    at_hand: dict[str, AtHand],
+    home: Path | None = None,
+    progress: Progress = silent,
+) -> Details:
     """Return the figures of a row, drawn from ``folder/<family>/<name>``.
 
     Only the run folder of the very result that was submitted is drawn, over the very reference that
-    it was scored against.
+    it was scored against. Reference rows that the run folder does not keep yet are computed.
 
     Args:
         row: A model's row.
         folder: Folder of run folders; None for none.
         at_hand: Reference bundles by system.
+        home: Data home.
+        progress: Told about reference rows that are computed.
     """
     if folder is None or row.submission is None:
         return Details()
@@ -74,23 +84,33 @@ def read_details(row: BoardRow, folder: Path | None, at_hand: dict[str, AtHand])
         return Details(note="No figures: its run folder cannot be read.")
     if config.fingerprint(run.result) != row.submission.result_fingerprint:
         return Details(note="No figures: the run folder at hand is that of another result.")
-    return _drawn(run, at_hand)
+    return _drawn(run, place, at_hand, home, progress)
 
 
-def _drawn(run: ScoredRun, at_hand: dict[str, AtHand]) -> Details:
+def _drawn(
+    run: ScoredRun,
+    place: Path,
+    at_hand: dict[str, AtHand],
+    home: Path | None,
+    progress: Progress,
+) -> Details:
     shown: list[Detail] = []
     for key in run.scored:
         bundle = at_hand[key].bundle if key in at_hand else None
         if bundle is None or run.result.reference.fingerprints.get(key) != bundle.fingerprint:
             continue
-        shown.append(_detail(run, key, bundle, len(shown)))
+        row = run.scored[key]
+        beside = kept_rows(
+            bundle, row.seed, row.result.n_frames, place, home=home, progress=progress
+        )
+        shown.append(_detail([row, *beside], bundle, len(shown)))
     missing = len(run.scored) - len(shown)
     note = f"{missing} systems are not drawn: their reference is not at hand." if missing else ""
     return Details(shown, note)
 
 
-def _detail(run: ScoredRun, key: str, bundle: ReferenceBundle, place: int) -> Detail:
-    section = system_section([run.scored[key]], bundle)
+def _detail(rows: Sequence[Scored], bundle: ReferenceBundle, place: int) -> Detail:
+    section = system_section(rows, bundle)
     groups = [
         Group(
             group.title,
@@ -105,7 +125,7 @@ def _detail(run: ScoredRun, key: str, bundle: ReferenceBundle, place: int) -> De
         for group in figure_groups(section, place)
     ]
     return Detail(
-        system=key,
+        system=bundle.system,
         title=section.title,
         headline=section.verdicts[0].headline if section.verdicts else "",
         structures=_structures(section),

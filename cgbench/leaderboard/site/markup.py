@@ -98,6 +98,8 @@ class Templates:
             "precise": words.precise,
             "remarks": words.remarks,
         }
+        # Whoever wrote a record, only such an address becomes a link.
+        self._environment.tests["https"] = lambda address: address.startswith("https://")
         self._environment.globals |= {
             "tracks": words.TRACK_TEXTS,
             "levels": words.LEVEL_TEXTS,

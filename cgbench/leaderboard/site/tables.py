@@ -198,7 +198,10 @@ def look(row: BoardRow) -> str:
 def under(row: BoardRow) -> str:
     """Return the small words under a row's title."""
     if row.reference:
-        return "published, not re-scored" if row.facts else "reference row"
+        if row.facts:
+            return "published, not re-scored"
+        run = [cell for cell in row.systems.values() if cell.status != "not yet run"]
+        return "reference row" if run or not row.systems else "reference row, not yet run"
     status = "" if row.model is None or row.model.status == "active" else f" · {row.model.status}"
     return f"{row.id}{status}"
 
