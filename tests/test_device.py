@@ -156,6 +156,17 @@ def test_what_does_not_fit_is_refused() -> None:
         DevicePotential(potential(1, torch.float32), torch.tensor([1, 99]), 2)
 
 
+def test_weights_are_copied() -> None:
+    types, chosen = sequence(8), potential(3, torch.float32)
+    pos = torch.tensor(chains(2, 8, seed=2), dtype=torch.float32)
+    device = DevicePotential(chosen, types, 2)
+    before = device.chains(types, pos)
+    for weight in chosen.parameters():
+        weight.data.zero_()
+    for one, other in zip(device.chains(types, pos), before, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_how_products_are_rounded_is_given_back() -> None:
     types = sequence(5)
     pos = torch.tensor(chains(1, 5, seed=1), dtype=torch.float32)

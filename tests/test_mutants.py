@@ -34,6 +34,7 @@ from cgbench.pipeline.mutant_screening import (
     require_beads,
     screen,
 )
+from cgbench.pipeline.programs import Opened
 from cgbench.priors import read_published_prior
 from cgbench.results import ModelIdentity, read_result
 from cgbench.results.mutants import MutantsOutcome
@@ -72,11 +73,10 @@ def short(monkeypatch):
 
 def use(monkeypatch, potential):
     """Let a potential without a file stand where a model file is read."""
-    monkeypatch.setattr(mutants, "find_potential", lambda model, home: Path(model))
-    monkeypatch.setattr(mutants, "load_potential", lambda path, home, trust: potential)
-    monkeypatch.setattr(mutants, "model_hash", lambda path: HASH)
+    opened = Opened(Path("toy"), potential, HASH)
+    monkeypatch.setattr(mutants, "open_potential", lambda *_, **__: opened)
     identity = ModelIdentity(name=potential.spec.name, hash=HASH, kind="potential")
-    monkeypatch.setattr(mutants, "model_identity", lambda path, potential: identity)
+    monkeypatch.setattr(mutants, "identity_of", lambda _: identity)
 
 
 def evaluate(out, home, *keys, **options):
@@ -237,6 +237,8 @@ def test_a_variant_that_stays_goes_on_to_the_full_protocol(
     assert (variant.reached_native, variant.recovered) == (0, False)
     (row,) = read_result(out / "result.json").systems
     assert (row.system, row.status) == ("homeodomain-1P7I", "ok")
+    # The potential does not say what it was trained on, so leaks cannot be looked for.
+    assert (row.track, row.leak.status) == ("mutants", "unchecked")
     assert "rmsd_p1" in row.metrics
     assert "w1_tic1" not in row.metrics
     assert all(value.target is None for value in row.metrics.values())

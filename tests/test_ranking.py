@@ -185,7 +185,10 @@ def test_the_mean_over_systems_adds_independent_errors() -> None:
 def test_recovery_has_wilsons_interval() -> None:
     found = recovery_score(5, 10)
     # Wilson's 95 % interval of 5 of 10, as in tables.
-    assert (found.lo, found.hi) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    assert (found.lo, found.hi) == (
+        pytest.approx(0.2366, abs=1e-4),
+        pytest.approx(0.7634, abs=1e-4),
+    )
     assert recovery_score(0, 11).lo == 0.0
     assert recovery_score(11, 11).hi == 1.0
 
@@ -269,8 +272,7 @@ def test_odd_numbers_in_a_specification_are_ignored(value) -> None:
 
 def reference_rows(folder: Path, target: float = 0.4, **changes) -> Path:
     metrics = {
-        name: value.model_copy(update={"target": target})
-        for name, value in metrics_at(0.1).items()
+        name: value.model_copy(update={"target": target}) for name, value in metrics_at(0.1).items()
     }
     title, description = ROWS["md_split_half"]
     row = ReferenceRow(

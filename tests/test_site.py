@@ -1,55 +1,32 @@
 """The leaderboard's site as files: what is written, that nothing in it runs, and its size."""
 
 import json
-import math
 import re
 import urllib.request
-from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from threading import Thread
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_rows import bundle, scored, trajectories
-from toy_site import HOSTILE, SAMPLE, board, crowded, reference_rows, row
+from toy_site import HOSTILE, SAMPLE, Elements, board, crowded, reference_rows, row
 from typer.testing import CliRunner
 
 from cgbench import registry
 from cgbench.cli.main import app
 from cgbench.errors import UsageError, ValidationError
-from cgbench.leaderboard.rows import Board, Score
-from cgbench.leaderboard.site import MANIFEST, build_site, details, make_server, plots, words
+from cgbench.leaderboard.rows import Board
+from cgbench.leaderboard.site import MANIFEST, build_site, make_server, plots, words
 from cgbench.leaderboard.site.build import overview
 from cgbench.leaderboard.site.comparison import comparison_data
-from cgbench.leaderboard.site.details import read_details
-from cgbench.leaderboard.site.markup import Templates, strict_svg
+from cgbench.leaderboard.site.markup import Templates
 from cgbench.leaderboard.site.model_pages import rows_of_models
 from cgbench.leaderboard.site.protein_pages import AtHand
 from cgbench.leaderboard.site.serve import HEADERS
 from cgbench.leaderboard.site.tables import in_order, track_tables
-from cgbench.pipeline.results import ScoredRun, write_run
-from cgbench.results.schema import ReferenceIdentity
 
 #: What the first page may weigh with hundreds of models.
 BUDGET = 300_000
-
-
-class Elements(HTMLParser):
-    """Every element of a page with its attributes, and the text of scripts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -264,70 +241,6 @@ def test_groups_of_other_systems_have_their_own_tables(small) -> None:
     assert tables["mutants"].groups == []
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(1e-3, 1e6), st.floats(0.0, 1.0)), min_size=1, max_size=30, unique=True
-    ),
-    st.sampled_from(["more", "less"]),
-)
-def test_front_is_what_no_model_beats(pairs, better) -> None:
-    points = [plots.Point(cost, value) for cost, value in pairs]
-
-    def beats(a: plots.Point, b: plots.Point) -> bool:
-        cheaper = a.cost >= b.cost if better == "more" else a.cost <= b.cost
-        return cheaper and a.score >= b.score and (a.cost, a.score) != (b.cost, b.score)
-
-    expected = {point for point in points if not any(beats(other, point) for other in points)}
-    assert set(plots.front(points, better)) == expected
-
-
-def test_plots_draw_only_rows_that_have_both_numbers() -> None:
-    assert plots.pareto([None, None], {}, label="x", better="more") is None
-    drawn = str(plots.pareto([None, plots.Point(2.0, 0.5)], {}, label="x", better="less"))
-    assert re.findall(r'data-i="(\d+)"', drawn) == ["1"]
-
-
-def test_intervals_are_drawn_to_scale() -> None:
-    def places(score: Score) -> list[float]:
-        drawn = str(plots.interval(score))
-        return [float(one) for one in re.findall(r'd="M([\d.]+) [\d.]+H([\d.]+)"', drawn)[0]]
-
-    whole = places(Score(value=0.5, lo=0.0, hi=1.0))
-    half = places(Score(value=0.25, lo=0.0, hi=0.5))
-    assert whole[0] == half[0]
-    assert math.isclose(whole[1] - whole[0], 2 * (half[1] - half[0]), abs_tol=0.2)
-
-
-def test_a_chain_is_drawn_alike_however_it_lies() -> None:
-    turn = np.linspace(0, 3 * np.pi, 12)
-    helix = np.stack([5 * np.cos(turn), 3 * np.sin(turn), 2.0 * np.arange(12)], axis=1)
-    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
-    rotation *= np.sign(np.linalg.det(rotation))
-
-    def spread(svg: str) -> tuple[float, float]:
-        points = np.array(re.findall(r"(-?[\d.]+) (-?[\d.]+)", svg), dtype=float)[1:]
-        return tuple(np.ptp(points, axis=0).round(0))
-
-    straight, turned = (str(plots.chain(one)) for one in (helix, helix @ rotation + 40.0))
-    assert spread(straight) == spread(turned)
-    assert "style" not in straight
-
-
-def test_figures_keep_their_looks_without_inline_styles() -> None:
-    svg = (
-        '<svg viewBox="0 0 1 1"><style type="text/css">*{stroke-linejoin: round}</style>'
-        '<path d="M0 0" style="fill: none; stroke: #ff0000; stroke-dasharray: 1,2"/>'
-        "<text style=\"font: 9.5px 'sans-serif'; text-anchor: middle\">a</text></svg>"
-    )
-    found = Elements(str(strict_svg(svg))).found
-    assert "style" not in dict(found)
-    assert all("style" not in attributes for _, attributes in found)
-    path = next(attributes for tag, attributes in found if tag == "path")
-    assert (path["fill"], path["stroke"], path["stroke-dasharray"]) == ("none", "#ff0000", "1,2")
-    text = next(attributes for tag, attributes in found if tag == "text")
-    assert (text["font-size"], text["text-anchor"]) == ("9.5", "middle")
-
-
 def test_the_comparison_has_what_both_models_were_scored_by(small) -> None:
     data = comparison_data(small)
     assert len(data["models"]) == 10
@@ -350,54 +263,6 @@ def test_times_are_in_the_largest_unit(seconds, text) -> None:
     assert words.duration(seconds) == text
     assert words.amount(294565) == "295 k"
     assert words.duration(None) == words.amount(None) == "–"
-
-
-def run_folder(folder: Path):
-    """Write the run folder of a toy row, and return the model's row on the board."""
-    drawn = scored(trajectories())
-    key = drawn.result.system
-    base = row(2, systems=(key,))
-    result = base.submission.result.model_copy(
-        update={
-            "systems": (drawn.result,),
-            "reference": ReferenceIdentity(
-                version="v2", fingerprints={key: bundle().fingerprint}
-            ),
-            "metrics_versions": dict.fromkeys(drawn.result.metrics, 1),
-        }
-    )  # fmt: skip
-    write_run(folder / base.id, ScoredRun(result, {key: drawn}))
-    submission = base.submission.model_copy(update={"result": result})
-    return base.model_copy(update={"submission": submission}), key
-
-
-def test_figures_are_drawn_from_the_run_of_the_submitted_result(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(details, "kept_rows", lambda *_, **__: [])
-    shown, key = run_folder(tmp_path)
-    hand = {key: AtHand(bundle(), bundle().native, "")}
-    found = read_details(shown, tmp_path, hand)
-    assert [item.system for item in found.shown] == [key]
-    figures = [figure for group in found.shown[0].groups for figure in group.figures]
-    assert any("surface" in figure.key for figure in figures)
-    for figure in figures:
-        assert not [one for _, one in Elements(str(figure.svg)).found if "style" in one]
-    # Another result, another reference, or no folder: nothing is drawn, and it says why.
-    assert not read_details(shown, None, hand).note
-    assert "not at hand" in read_details(row(3), tmp_path, hand).note
-    other = {key: AtHand(replace(bundle(), fingerprint="sha256:" + 64 * "0"), None, "")}
-    assert "1 systems are not drawn" in read_details(shown, tmp_path, other).note
-    changed = shown.submission.result.model_copy(update={"wall_time_s": 1.0})
-    stale = shown.model_copy(
-        update={"submission": shown.submission.model_copy(update={"result": changed})}
-    )
-    assert "another result" in read_details(stale, tmp_path, hand).note
-    (tmp_path / shown.id / "result.json").write_text("{")
-    assert "cannot be read" in read_details(shown, tmp_path, hand).note
-
-
-def test_details_that_are_not_there_are_refused(small, tmp_path) -> None:
-    with pytest.raises(UsageError, match="no such folder"):
-        build_site(small, tmp_path / "site", details=tmp_path / "nowhere")
 
 
 def test_the_server_gives_pages_and_nothing_else(site) -> None:

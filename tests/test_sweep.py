@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from toy_training import LONG, make_home, settings
+from toy_training import LONG, make_home, settings, without_figures
 from typer.testing import CliRunner
 
 from cgbench import config
@@ -44,7 +44,8 @@ def write(folder: Path, **changes: Any) -> Path:
 def finished(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("sweep")
-    run_sweep(write(folder), folder / "out", home=home)
+    with without_figures():
+        run_sweep(write(folder), folder / "out", home=home)
     return folder
 
 

@@ -16,7 +16,14 @@ from cgbench.splits import find_problems, read_split
 from cgbench.store import find_reference, find_split, open_store, verify_store
 from cgbench.testing import synthetic
 from cgbench.testing.synthetic import build_stores, build_system, generating_model, record_path
-from cgbench.testing.synthetic_natives import PROTEINS, SCALES, VARIANTS, prepare_native, scale_of
+from cgbench.testing.synthetic_natives import (
+    PROTEINS,
+    SCALES,
+    VARIANTS,
+    calibrated_scale,
+    prepare_native,
+    scale_of,
+)
 from cgbench.testing.synthetic_settings import SyntheticSettings
 from cgbench.train.folding import FoldingCurve
 from cgbench.train.kinds import as_config, train
@@ -221,3 +228,8 @@ def test_the_scale_of_a_population_is_between_its_neighbours() -> None:
     assert half.model_copy(update={"frames": (9, 9)}).scale_at(0.5) == pytest.approx(0.48**0.5)
     with pytest.raises(ValidationError, match="no energy of the Gō model"):
         curve.scale_at(0.95)
+
+
+def test_energies_are_found_by_simulation(home: Path, tmp_path: Path) -> None:
+    found = calibrated_scale(home, "chignolin", tmp_path, length=16.0)
+    assert found == pytest.approx(SCALES["chignolin"], abs=0.15)

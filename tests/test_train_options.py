@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from toy_training import LONG, make_home, settings
+from toy_training import LONG, make_home, settings, without_figures
 
 from cgbench.errors import IntegrityError, SimulationError, ValidationError
 from cgbench.models import ForceLoss, GraphNetwork, load_model
@@ -26,7 +26,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_thread() -> Any:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with without_figures():
+        yield
     torch.set_num_threads(threads)
 
 

@@ -1,4 +1,4 @@
-"""Verification, end to end on a real small run: the prior of the embedded sample, protocol smoke."""
+"""Verification, end to end on a real small run: the sample's prior under the protocol smoke."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -340,7 +340,9 @@ def test_numbers_that_no_repetition_gives_are_found(
 # References
 
 
-def test_a_reference_that_the_leaderboard_does_not_know_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_reference_that_the_leaderboard_does_not_know_is_refused(
+    run: Run, tmp_path: Path
+) -> None:
     fingerprints = {SAMPLE: toy_hash(3)}
     reference = run.result.reference.model_copy(update={"fingerprints": fingerprints})
     result = run.result.model_copy(update={"reference": reference})

@@ -3,6 +3,7 @@
 import datetime
 import random
 from collections.abc import Sequence
+from html.parser import HTMLParser
 
 from cgbench import registry
 from cgbench.leaderboard.board import ranked
@@ -32,6 +33,21 @@ _FIRST = ("graph", "equivariant", "tabulated", "delta", "diffusive", "message-pa
 _SECOND = ("network", "potential", "field", "flow", "ensemble", "model")
 _SHARES = {"protein-specific": 0.6, "multi-protein": 0.3, "sampler": 0.1}
 _PAST = {3: "superseded", 5: "withdrawn"}
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and the text of scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
 
 
 def _values(rng: random.Random, quality: float) -> dict[str, MetricValue]:

@@ -1,9 +1,13 @@
 """Two small stores of proteins of different lengths, and small configurations, for training."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from store_sources import ArraySource, metadata_of
 
 from cgbench import registry
@@ -59,6 +63,16 @@ def make_home(folder: Path) -> Path:
         left_out = make_leave_one_out_split(blocks, SHORT, entry.sequence)
         write_split(splits / f"lopo-{SHORT}.json", left_out)
     return folder
+
+
+@contextlib.contextmanager
+def without_figures() -> Iterator[None]:
+    """Leave out the drawings of runs, which take longer than the runs themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fitting.plot_priors", "fitting.plot_transferable_prior"):
+            patch.setattr(f"cgbench.train.{name}", lambda *_: Figure(figsize=(1, 1)))
+        patch.setattr("cgbench.train.run.plot_losses", lambda *_: None)
+        yield
 
 
 def settings(**changes: Any) -> TrainingConfig:

@@ -112,9 +112,7 @@ def check(
 
     found = check_folder(board, base, maintainer=maintainer)
     if as_json:
-        print_json(
-            {"models": found.models, "submissions": found.submissions, "added": found.added}
-        )
+        print_json({"models": found.models, "submissions": found.submissions, "added": found.added})
         return
     typer.echo(f"{board}: {found.models} models, {found.submissions} submissions, all in order")
     for key in found.added if base is not None else ():

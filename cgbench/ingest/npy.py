@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final
 
 import numpy as np
@@ -69,7 +70,17 @@ def parse_header(head: bytes, size: int | None, origin: object) -> NpyHeader:
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(handle)
         else:
             raise ValueError(f"format version {version[0]}.{version[1]}")
-    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError) as error:
+    except (
+        ValueError,
+        EOFError,
+        OverflowError,
+        SyntaxError,
+        TypeError,
+        # Headers are parsed as Python literals, which damaged ones can make too deep to hold.
+        TokenError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise IntegrityError(
             f"{origin}: not an .npy file, or its header is damaged",
             found=str(error).splitlines()[0] if str(error) else type(error).__name__,

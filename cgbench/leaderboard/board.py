@@ -47,18 +47,19 @@ def read_board(folder: Path) -> Board:
         if model in submissions
     ]
     references = board_references(folder)
-    tracks = {
+    tracks: dict[str, tuple[BoardRow, ...]] = {
         track: (*ranked([row for row in rows if row.track == track]), *references)
         for track in TRACKS
     }
     used = {key for row in (*rows, *references) for key in row.systems}
-    entries = (*registry.systems(), *registry.mutants())
+    keys = [entry.key for entry in registry.systems()]
+    keys += [entry.key for entry in registry.mutants()]
     return Board(
         suite_version=__version__,
         tracks=tracks,
         scored_metrics=scored_metrics(),
         uncounted=uncounted_metrics(),
-        systems=tuple(entry.key for entry in entries if entry.key in used),
+        systems=tuple(key for key in keys if key in used),
         notes=tuple(_notes(records, submissions)),
     )
 

@@ -181,14 +181,16 @@ def _reference_problems(result: Result, item: SystemResult) -> list[str]:
 
 
 def _split_problems(result: Result) -> list[str]:
+    split = result.split
     problems = []
-    for key, found in () if result.split is None else result.split.fingerprints.items():
+    for key, found in () if split is None else split.fingerprints.items():
+        name = "" if split is None else split.id
         known = known_reference(key)
-        expected = None if known is None else known.splits.get(result.split.id)
+        expected = None if known is None else known.splits.get(name)
         if expected is None:
-            problems.append(f"split: {result.split.id} of {key} is not known to the leaderboard")
+            problems.append(f"split: {name} of {key} is not known to the leaderboard")
         elif expected != found:
-            problems.append(f"split: {result.split.id} of {key} is {found}, expected {expected}")
+            problems.append(f"split: {name} of {key} is {found}, expected {expected}")
     return problems
 
 
@@ -293,7 +295,7 @@ def _duplicates(
 
 
 def _digests(submission: Submission) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     if submission.trajectories is not None:
         found |= submission.trajectories.digests
     if submission.verification is not None:

@@ -63,10 +63,10 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError("anchors and aliases are not accepted")
         if getattr(event, "tag", None) is not None:
             raise yaml.YAMLError("tags are not accepted")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if any(not isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
             raise yaml.YAMLError("keys are names, each of which occurs once")
         found: dict[Any, Any] = super().construct_mapping(node, deep)

@@ -137,9 +137,8 @@ def _systems(
     found = {}
     for key in counting:
         reason = submission.missing.get(key, "not in the result")
-        found[key] = cells.pop(key, None) or SystemCell(
-            system=key, status="missing", reason=reason, composite=NOTHING
-        )
+        missing = SystemCell(system=key, status="missing", reason=reason, composite=NOTHING)
+        found[key] = cells.pop(key, missing)
     return found | cells
 
 
@@ -215,9 +214,7 @@ def _unranked(record: ModelRecord, flags: Sequence[RowFlag], stale: Sequence[str
     return None
 
 
-def _notes(
-    record: ModelRecord, counted: Sequence[SystemCell], stale: Sequence[str]
-) -> list[str]:
+def _notes(record: ModelRecord, counted: Sequence[SystemCell], stale: Sequence[str]) -> list[str]:
     notes = [f"Could not be submitted now: {reason}" for reason in stale]
     if any(cell.converged is False for cell in counted):
         notes.append(

@@ -61,8 +61,7 @@ def _failed_problems(item: SystemResult) -> list[str]:
         spec.id
         for spec in ranked_metrics()
         if spec.id in item.metrics
-        and (item.metrics[spec.id].status, item.metrics[spec.id].value)
-        != ("failed", spec.penalty)
+        and (item.metrics[spec.id].status, item.metrics[spec.id].value) != ("failed", spec.penalty)
     ]
     return [f"{item.system}: failed, but {one} is not the penalty" for one in wrong[:3]]
 

@@ -7,7 +7,7 @@
     reference_rows/<system>.json                  ReferenceRows
 
 Everything here may come from anyone. Texts are plain and of bounded length, addresses are https,
-and the identifier of a model is two plain folder names, so that no record can name a file elsewhere.
+and the identifier of a model is two plain folder names: no record can name a file elsewhere.
 """
 
 import datetime

@@ -1,4 +1,4 @@
-"""JSON schemas of leaderboard files: ``python -m cgbench.leaderboard.schemas leaderboard/schemas``."""
+"""JSON schemas of leaderboard files: ``python -m cgbench.leaderboard.schemas FOLDER``."""
 
 import sys
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 A metric scores 1 at the registry's *good*, 0 at *bad*, linear between them and cut off outside; a
 metric with a target is taken by its distance from the target. The composite score of a system is
 the mean over the ranked metrics that have thresholds, that of a model the mean over the systems
-that count. Nothing of it depends on which models are listed, and nothing of it is stored in results.
+that count. Nothing of it depends on which models are listed, and nothing is stored in results.
 
 What is not there scores 0: a system that failed or is missing, a metric that is absent, ``n/a``,
 failed, or void because a gate was not passed. So no score is gained by leaving something out.

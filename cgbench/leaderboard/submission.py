@@ -1,5 +1,6 @@
 """Makes a submission out of a result: checks it, and writes it into a leaderboard folder."""
 
+import contextlib
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -165,10 +166,8 @@ def suggested(result: Result) -> dict[str, Any]:
     """Return what a result already says of its model, as first answers."""
     spec = result.model.spec or {}
     answers: dict[str, Any] = {"title": result.model.name}
-    try:
+    with contextlib.suppress(ValueError):
         answers["model"] = model_id(result.model.name)
-    except ValueError:
-        pass
     for name in ("licence", "description"):
         if isinstance(spec.get(name), str) and spec[name]:
             answers[name] = spec[name]

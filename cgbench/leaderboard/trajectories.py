@@ -35,8 +35,8 @@ def trajectories_file(path: Path) -> Path:
 def digest(trajectories: TrajectorySet) -> str:
     """Return ``sha256:…`` over what of trajectories decides their scores.
 
-    It does not depend on how the file was packed: frames, energies, weights and
-    temperatures in a fixed byte order, where each trajectory broke, and the attributes that scoring reads.
+    It does not depend on how the file was packed: frames, energies, weights and temperatures in
+    a fixed byte order, where each trajectory broke, and the attributes that scoring reads.
     """
     header = {
         "system": trajectories.system,

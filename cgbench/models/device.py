@@ -30,8 +30,7 @@ class DevicePotential:
         dtype: Precision of positions and forces; that of the network, or single, if None.
         device: Where to compute; where the network's weights are, or the CPU, if None.
         operations: Implementation of the operations; the device's own if None.
-        tensor32: Let matrix products round their factors to ten bits on devices with units for it;
-            forces then have a relative error of about 1e-3.
+        tensor32: Let matrix products round their factors to ten bits on devices with units for it.
 
     Raises:
         ValidationError: The chain does not fit the potential, or no table is accurate enough.
@@ -160,7 +159,8 @@ def _network_arrays(
         energy=network.readout_energy.weight[0],
         energy_bias=network.readout_energy.bias,
     )
-    return DeviceNetwork(*(array.to(device, dtype).contiguous() for array in arrays))
+    # Copies also of what is on the device in this precision already.
+    return DeviceNetwork(*(array.to(device, dtype).contiguous().clone() for array in arrays))
 
 
 def _prior_arrays(prior: Prior, dtype: torch.dtype, device: torch.device) -> PriorArrays:

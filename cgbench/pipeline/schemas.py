@@ -16,6 +16,8 @@ from cgbench.models import ConformanceReport, GraphNetworkSettings, PotentialSpe
 from cgbench.pipeline.card_facts import StoreFacts
 from cgbench.pipeline.demo import DemoOutcome
 from cgbench.pipeline.scored_rows import RowRecord
+from cgbench.pipeline.selection import SelectionOutcome
+from cgbench.pipeline.sweep import SweepOutcome
 from cgbench.priors import PriorParameters
 from cgbench.provenance import Provenance
 from cgbench.registry import MetricSpec, Mutant, Protocol, System
@@ -26,6 +28,7 @@ from cgbench.simulation.checkpoint import RunRecord
 from cgbench.splits import Split
 from cgbench.store import Manifest, StoreMetadata, TrajectoryAttributes
 from cgbench.train import TrainingConfig, TrainingOutcome
+from cgbench.train.sweep import SweepConfig
 
 #: The model that reads each format, by the name of its schema.
 FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
@@ -47,11 +50,14 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "result": Result,
     "run-comparison": RunComparison,
     "scored-row": RowRecord,
+    "selection-outcome": SelectionOutcome,
     "simulation-record": RunRecord,
     "split": Split,
     "store-facts": StoreFacts,
     "store-manifest": Manifest,
     "store-metadata": StoreMetadata,
+    "sweep-config": SweepConfig,
+    "sweep-outcome": SweepOutcome,
     "system": System,
     "training-config": TrainingConfig,
     "training-outcome": TrainingOutcome,

@@ -9,7 +9,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,8 +29,12 @@ from cgbench.errors import (
     ValidationError,
 )
 
+#: Seconds between two looks for processes that have come.
+_POLL: Final = 0.05
 #: Longest wait of one process for another: an epoch's validation, or the fit of a prior.
 _TIMEOUT: Final = timedelta(hours=2)
+#: Tells a process that another one of the run has started it.
+_HELPED: Final = "CGBENCH_TRAINING_HELPER"
 #: Processes that were told to end have so many seconds.
 _GRACE: Final = 10.0
 _ERRORS: Final[dict[int, type[CgbenchError]]] = {
@@ -49,6 +54,7 @@ class Place:
         world_size: How many there are.
         address: Where the first one is.
         port: Where that one listens.
+        helped: Whether the first one has started the others, and not a launcher all of them.
     """
 
     rank: int
@@ -57,6 +63,7 @@ class Place:
     world_size: int
     address: str
     port: int
+    helped: bool = False
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that ``torchrun`` would set."""
@@ -67,6 +74,7 @@ class Place:
             "WORLD_SIZE": str(self.world_size),
             "MASTER_ADDR": self.address,
             "MASTER_PORT": str(self.port),
+            _HELPED: "1" if self.helped else "",
         }
 
 
@@ -144,6 +152,7 @@ def find_place(
             world_size=int(known["WORLD_SIZE"]),
             address=known["MASTER_ADDR"],
             port=int(known["MASTER_PORT"]),
+            helped=bool(known.get(_HELPED)),
         )
     elif int(known.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in known:
         slurm = SLURMEnvironment(auto_requeue=False)
@@ -171,23 +180,55 @@ def find_place(
 
 
 @contextlib.contextmanager
-def joined(place: Place) -> Iterator[None]:
-    """Let processes know each other for as long as this lasts: gloo, and NCCL on GPUs."""
+def joined(place: Place, lost: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Let processes know each other for as long as this lasts: gloo, and NCCL on GPUs.
+
+    Args:
+        place: Where this one stands.
+        lost: Whether one of the others has ended before it came.
+
+    Raises:
+        RuntimeError: It has.
+    """
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
+    meeting: dict[str, Any] = {"init_method": f"tcp://{place.address}:{place.port}"}
+    if place.helped:
+        meeting = {"store": _met(place, lost)}
     distributed.init_process_group(
         backend,
-        init_method=f"tcp://{place.address}:{place.port}",
         rank=place.rank,
         world_size=place.world_size,
         timeout=_TIMEOUT,
+        **meeting,
     )
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def _met(place: Place, lost: Callable[[], bool]) -> distributed.Store:
+    """Return the store of processes that have all come; torch would wait hours for a dead one."""
+    store = distributed.TCPStore(
+        place.address,
+        place.port,
+        place.world_size,
+        is_master=place.rank == 0,
+        timeout=_TIMEOUT,
+        wait_for_workers=False,
+    )
+    if place.rank > 0:
+        store.set(f"here/{place.rank}", "1")
+    else:
+        others = [f"here/{rank}" for rank in range(1, place.world_size)]
+        while not store.check(others):
+            if lost():
+                raise RuntimeError("a process of the training ended before it began")
+            time.sleep(_POLL)
+    return distributed.PrefixStore("training", store)
 
 
 def tell(value: Any) -> Any:
@@ -199,7 +240,7 @@ def tell(value: Any) -> Any:
 
 @contextlib.contextmanager
 def helpers(out: Path, world_size: int, options: list[str]) -> Iterator[Place]:
-    """Start the other processes of a run on this node; yield the place of this one.
+    """Start the other processes of a run on this node; within, all know each other.
 
     Each writes what it has to say to ``logs/process-<rank>.log``.
 
@@ -214,7 +255,8 @@ def helpers(out: Path, world_size: int, options: list[str]) -> Iterator[Place]:
     (out / "logs").mkdir(exist_ok=True)
     port = _free_port()
     first, *others = (
-        Place(rank, rank, 0, world_size, "127.0.0.1", port) for rank in range(world_size)
+        Place(rank, rank, 0, world_size, "127.0.0.1", port, helped=True)
+        for rank in range(world_size)
     )
     started: list[tuple[subprocess.Popen[bytes], Path]] = []
     try:
@@ -230,7 +272,8 @@ def helpers(out: Path, world_size: int, options: list[str]) -> Iterator[Place]:
                 )
             started.append((child, log))
         try:
-            yield first
+            with joined(first, lambda: any(child.poll() for child, _ in started)):
+                yield first
         except RuntimeError as error:
             # What this process sees of another's end is a broken connection.
             raise _cause(started) or error from error

@@ -159,7 +159,7 @@ def _lead(
     options = [] if home is None else ["--home", str(home)]
     if checkpoint_minutes is not None:
         options += ["--checkpoint-minutes", str(checkpoint_minutes)]
-    with helpers(out, settings.n_processes, options) as first, joined(first):
+    with helpers(out, settings.n_processes, options) as first:
         return _lead_processes(run, first)
 
 

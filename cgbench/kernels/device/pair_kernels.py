@@ -58,14 +58,13 @@ def place_pairs_kernel(
 
 @triton.jit
 def _value_weights(t):
-    """Return the weights of four neighbouring rows of a table for values."""
+    """Return six times the weights of four neighbouring rows of a table for values.
+
+    Sums are divided by six, once: numbers in a kernel are rounded to single precision, which a
+    sixth would not survive where it matters.
+    """
     s = 1.0 - t
-    return (
-        s * s * s / 6.0,
-        (3.0 * t * t * (t - 2.0) + 4.0) / 6.0,
-        (3.0 * s * s * (s - 2.0) + 4.0) / 6.0,
-        t * t * t / 6.0,
-    )
+    return s * s * s, 3.0 * t * t * (t - 2.0) + 4.0, 3.0 * s * s * (s - 2.0) + 4.0, t * t * t
 
 
 @triton.jit
@@ -106,7 +105,7 @@ def send_messages_kernel(
         value += d[:, None] * tl.load(rows + 3 * N_FILTERS, mask=both, other=0.0)
         other = (first_sent + j)[:, None] * N_FILTERS + filters[None, :]
         total += value * tl.load(sent + other, mask=both, other=0.0)
-    tl.store(received + row * N_FILTERS + filters, tl.sum(total, 0), mask=columns)
+    tl.store(received + row * N_FILTERS + filters, tl.sum(total, 0) / 6.0, mask=columns)
 
 
 @triton.jit
@@ -189,4 +188,4 @@ def pull_back_kernel(
     tl.store(mine_of_forces + 1, tl.load(mine_of_forces + 1) - tl.sum(fy, 0))
     tl.store(mine_of_forces + 2, tl.load(mine_of_forces + 2) - tl.sum(fz, 0))
     if SENDERS_DEPEND:
-        tl.store(pulled + row * N_FILTERS + filters, tl.sum(total, 0), mask=columns)
+        tl.store(pulled + row * N_FILTERS + filters, tl.sum(total, 0) / 6.0, mask=columns)
