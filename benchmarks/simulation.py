@@ -35,6 +35,7 @@ from simulation_measures import (
     SpeedRow,
     dynamics_of,
     floor_seconds,
+    matrix_kernels,
     matrix_rate,
     measure_frames,
     measure_growth,
@@ -92,7 +93,11 @@ def measure_speed(
         floor_ratio=ours / floor_seconds(case.n_beads * REPLICAS, rate),
         pairs_within_cutoff=case.pairs_within_cutoff(dynamics.state.positions),
         hardware=provenance.hardware(),
-        versions={**provenance.collect().packages, **{f"peer {k}": v for k, v in versions.items()}},
+        versions={
+            **provenance.collect().packages,
+            "matrix kernels": matrix_kernels(),
+            **{f"peer {k}": v for k, v in versions.items()},
+        },
     )
     console.print(
         f"{row.case} ({threads}): {row.ours:.1f} steps/s, "

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mdtraj
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -76,9 +77,6 @@ def weights() -> dict[str, Array]:
 
 def read_case(folder: Path, name: str) -> Case:
     """Return a protein with its native structure."""
-    # It loads a library that the package names kernels for, so the package comes first.
-    import mdtraj
-
     system = registry.system(name)
     native = folder / "native" / f"{system.published_key}_{system.native.pdb_id}_ca.pdb"
     return Case(

@@ -236,6 +236,12 @@ def matrix_rate(threads: int, clock: Clock) -> float:
     return best
 
 
+def matrix_kernels() -> str:
+    """Return for which processor the library of matrix products has kernels in use."""
+    libraries = ThreadpoolController().select(user_api="blas").info()
+    return ", ".join(sorted({str(one.get("architecture")) for one in libraries}))
+
+
 def floor_seconds(n_beads: int, gigaflops: float) -> float:
     """Return the seconds of a step if there were nothing but dense layers at full speed."""
     return PRODUCTS * 2e-9 * WIDTH * WIDTH * n_beads / gigaflops

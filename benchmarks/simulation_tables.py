@@ -90,57 +90,99 @@ def machine(found: Any) -> str:
     ]
     peer = ", ".join(words) or "none"
     rates = sorted(one["matrix_gigaflops"] for one in found["speeds"] if one["threads"] == 1)
+    kernels = versions.get("matrix kernels")
+    with_kernels = "" if kernels is None else f" with kernels for {kernels}"
     return (
         f"Measured on {hardware['processor']}, {hardware['cores']} cores, with torch "
         f"{versions['torch']} and numpy {versions['numpy']}; the peer: {peer}. "
-        f"Matrix products of one thread: {rates[-1]:.0f} GFLOP/s. Clock: {clock} time."
+        f"Matrix products of one thread{with_kernels}: {rates[-1]:.0f} GFLOP/s. Clock: {clock} time."
     )
 
 
-def step_table(found: Any) -> str:
-    """Return what the time step does to the metrics of an ensemble."""
-    names = list(found["rows"][0]["metrics"])
-    rows = [
-        [
-            f"{row['timestep_fs']:.0f} (seed {row['seed']})",
-            f"{row['replicas_alive']} of {found['n_replicas']}",
-            *(_interval(row["metrics"][name]) for name in names),
-            ", ".join(f"`{name}`" for name in row["beyond_noise"]) or "none",
-        ]
-        for row in found["rows"]
-    ]
-    text = table(["Δt in fs", "alive", *(f"`{name}`" for name in names), "beyond noise"], rows)
-    largest = found["largest_stable_fs"]
+def step_tables(found: Any) -> str:
+    """Return what the time step does to ensembles, a table for each model."""
+    return "\n\n".join(_steps_of(case, found) for case in found["cases"])
+
+
+def _steps_of(case: Any, found: Any) -> str:
+    names = list(case["rows"][0]["metrics"])
+    rows = []
+    for row in case["rows"]:
+        cells = [f"{row['timestep_fs']:.0f} (seed {row['seed']})", f"{row['mass']:.0f}"]
+        cells.append(f"{row['replicas_alive']} of {found['n_replicas']}")
+        if row["differences"]:
+            cells += [_difference(row["differences"].get(name)) for name in names]
+        else:
+            cells += [_value(row["metrics"][name]) for name in names]
+        rows.append([*cells, _number(row["fes_rms"], ".2f")])
+    heading = ["Δt in fs", "amu", "alive", *(f"`{name}`" for name in names), "surfaces"]
+    largest = case["largest_stable_fs"]
     stable = "none" if largest is None else f"{largest:.0f} fs"
     return (
-        f"Largest stable step of `{found['model']}`: {stable}. "
-        f"Replicas of {found['length_ps']:g} ps:\n\n{text}"
+        f"Largest stable step of `{case['model']}`: {stable}. Replicas of "
+        f"{found['length_ps']:g} ps:\n\n{table(heading, rows)}"
     )
 
 
-def _interval(metric: Any) -> str:
-    if metric["value"] is None:
+def _value(metric: Any) -> str:
+    return "–" if metric["value"] is None else f"{metric['value']:.3f}"
+
+
+def _difference(one: Any) -> str:
+    if one is None:
         return "–"
-    if metric["lo"] is None or metric["hi"] is None:
-        return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} [{metric['lo']:.3f}, {metric['hi']:.3f}]"
+    mark = "**" if one["significant"] else ""
+    if one["lo"] is None:
+        return f"{one['diff']:+.3f}"
+    return f"{mark}{one['diff']:+.3f}{mark} [{one['lo']:+.3f}, {one['hi']:+.3f}]"
+
+
+def training_table(found: Any) -> str:
+    """Return steps a second and memory of training beside the peer's."""
+    rows = [
+        [
+            f"`{row['case']}`",
+            f"{row['frames']} × {row['n_beads']}",
+            row["path"],
+            f"{row['steps_per_second']:.2f}",
+            _number(row["ratio"], ".1f"),
+            f"{row['peak_megabytes']:.0f}",
+            _number(row["memory_ratio"], ".2f"),
+            f"{row['first_seconds']:.0f}",
+            _number(row["gradient_error"], ".0e"),
+        ]
+        for row in found["measurements"]
+    ]
+    heading = ["protein", "batch", "path", "steps/s", "ratio", "MB", "of the peer's"]
+    return table([*heading, "first step, s", "error of the gradient"], rows)
+
+
+def profile_table(profiles: list[Any]) -> str:
+    """Return the shares of runs."""
+    names = list(profiles[0]["shares"])
+    rows = [
+        [f"`{one['run']}`", *(f"{100 * one['shares'][name]:.1f} %" for name in names)]
+        for one in profiles
+    ]
+    return table(["run", *names], rows)
 
 
 def tables() -> dict[str, str]:
     """Return the text between the markers of the page, by name."""
-    found = json.loads((RESULTS / "simulation.json").read_text(encoding="utf-8"))
-    steps = RESULTS / "time_step.json"
+    found, training, profile, steps = (
+        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("simulation", "training", "profile", "time_step")
+    )
     return {
-        "time-step": (
-            step_table(json.loads(steps.read_text(encoding="utf-8")))
-            if steps.is_file()
-            else "Not yet run."
-        ),
+        "time-step": step_tables(steps),
         "machine": machine(found),
         "speed": speed_table(found),
         "growth": growth_table(found),
         "parts": parts_table(found),
         "frames": frames_table(found),
+        "training": training_table(training),
+        "profile-simulation": profile_table(profile["simulations"]),
+        "profile-training": profile_table([profile["training"]]),
     }
 
 

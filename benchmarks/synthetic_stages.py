@@ -24,7 +24,7 @@ from cgbench.pipeline.mutants import evaluate_mutants
 from cgbench.pipeline.simulate import system_input
 from cgbench.simulation import simulate
 from cgbench.store import find_reference, read_trajectories
-from cgbench.testing.synthetic import generating_model
+from cgbench.testing.synthetic import data_key, generating_model
 from cgbench.train import train
 from cgbench.train.pair_spline import train_pair_spline
 
@@ -212,7 +212,7 @@ def variant_stage(case: Case, work: Path, home: Path) -> list[VariantRow]:
     for variant in case.variants:
         models = {"generating": generating_model(home, variant), MULTI_PROTEIN: model}
         for name, path in {**models, "prior": prior}.items():
-            errors = force_errors(load_model(path), variant, home=home)
+            errors = force_errors(load_model(path), data_key(variant), home=home)
             tested = found.get(variant) if name == MULTI_PROTEIN else None
             rows.append(
                 VariantRow(

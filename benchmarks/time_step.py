@@ -1,6 +1,7 @@
 """Largest stable time step of the shipped models, and what the step does to their ensembles.
 
     python benchmarks/time_step.py [--length PS] [--models NAME...] [--out FILE]
+    python benchmarks/simulation.py --write
 
 Each model of the embedded sample is simulated under the protocol ``demo`` with other time steps:
 1 fs twice, with two seeds, then 2, 4 and further up to the largest at which eight replicas live for

@@ -7,16 +7,17 @@ One step is forces, their mean square error, its gradient by all weights, and Ad
 precision on one thread, for the reference architecture: 256 frames of the embedded sample of
 chignolin (10 beads), and 64 frames of a made-up globule of λ-repressor's size (80 beads), of whose
 pairs about a third are inside the cutoff. ``torch`` and ``compiled`` are those paths as training
-takes them, with filters from tables, and ``exact`` without. Every path is timed in a process of its own, one after
+takes them, with filters from tables, and ``exact`` without; ``bfloat16`` is exact with products
+rounded to it. Every path is timed in a process of its own, one after
 the other in the same run, by processor time, and repeats until its seconds are over; rates are from
 the best step, medians are kept beside them. Peak memory is that of the process, with its libraries,
 and what it adds to the process before the first step. ``--peer`` names the Python of
 ``benchmarks/peers``. All processes keep the memory that they free (``MALLOC_*``), or the peer would
 be slower by far.
 
-The first step, which compiles what is not on the disk yet, is not among those; its wall time is kept.
-``--write`` puts the table of the results into docs/performance.md. Takes about five minutes, and
-some more where nothing is compiled yet.
+The first step, which compiles what is not on the disk yet, is not among those; its wall time is
+kept. ``--write`` puts the table of the results into docs/performance.md. Takes about five minutes,
+and some more where nothing is compiled yet.
 """
 
 import argparse
@@ -48,7 +49,7 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 CASES = {"chignolin": (256, 10), "lambda": (64, 80)}
-PATHS = ("torch exact", "torch", "compiled exact", "compiled", "fused")
+PATHS = ("torch exact", "torch", "compiled exact", "compiled", "bfloat16", "fused")
 CUTOFF = 12.0
 SEED = 5
 
@@ -146,6 +147,14 @@ def our_loss(path: str, network: Any, arrays: Any) -> Callable[[], Any]:
     from cgbench.models import FusedForceLoss, TensorForceLoss
 
     batch = [torch.tensor(arrays[name]) for name in ("bead_types", "pos", "forces")]
+    if path == "bfloat16":
+
+        def rounded() -> Any:
+            with torch.autocast("cpu", torch.bfloat16):
+                forces = network.energy_forces_chains(batch[0], batch[1])[1]
+            return (forces.float() - batch[2]).square().mean()
+
+        return rounded
     if path == "fused":
         losses: FusedForceLoss | TensorForceLoss = FusedForceLoss(network)
     else:

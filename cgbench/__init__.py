@@ -4,11 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cgbench.kernels.matrix_library import name_processor
 from cgbench.version import __version__
-
-# Before numpy and scipy load the library that reads it.
-name_processor()
 
 if TYPE_CHECKING:
     import xarray

@@ -49,3 +49,30 @@ def test_what_the_second_sample_brings() -> None:
         cells = [version["split_half"][name] for version in versions]
         text = " | ".join(f"{c['value']:.3f} [{c['lo']:.3f}, {c['hi']:.3f}]" for c in cells)
         assert f"| `{name}` | {text} |" in card
+
+
+def test_what_the_optimal_force_map_is_worth() -> None:
+    found = results("force_map_effect.json")
+    page = (ROOT / "docs" / "force-maps.md").read_text(encoding="utf-8")
+    table = page[page.index("## What the map is worth") :]
+    shown = {
+        line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| `")
+    }
+
+    def text(one: dict[str, float], digits: int) -> str:
+        return f"{one['value']:.{digits}f} ± {one['error']:.{digits}f}".replace("-", "−")
+
+    for item in found["noise"]:
+        assert text(item["mean_square"], 1) in shown[f"`{item['force_map']}`"]
+    for item in found["bias"]:
+        line = shown[f"`{item['maps'][0]}`"]
+        assert f"| {item['root_mean_square']:.2f}" in line
+        assert text(item["largest"], 2) in line
+        assert f"| {item['chi_square']:.1f} |" in line
+    for item in found["trained"]:
+        line = shown[f"`{item['force_map']}`"]
+        assert text(item["optimal_error"], 2) in line
+        assert f"| {item['validation_loss']['value']:.1f}" in line
+    assert text(found["excess_error"], 2) in table
+    assert f"{found['n_test_frames']:,}\nframes of {found['n_test_trajectories']}" in table
+    assert found["bias"][1]["chi_square"] < 2 < found["bias"][0]["chi_square"]

@@ -70,11 +70,11 @@ def test_numbers_of_beads_around_blocks(n_beads: int) -> None:
 @pytest.mark.slow
 @given(
     seed=st.integers(0, 2**16),
-    n_beads=st.integers(2, 12),
+    n_beads=st.integers(2, 8),
     n_filters=st.integers(1, 70),
     scale=st.floats(0.6, 1.6),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_any_network_and_chain(seed: int, n_beads: int, n_filters: int, scale: float) -> None:
     shape = SMALL.model_copy(update={"num_filters": n_filters})
     chosen = NetworkPotential(small_network(seed, shape), full_prior(), SPEC)

@@ -17,6 +17,7 @@ from cgbench.evaluate import read_reference
 from cgbench.models import NetworkPotential, PotentialSpec, TrainedOn, load_model, save_model
 from cgbench.models.potential import SelectedBy
 from cgbench.pipeline import evaluate as pipeline
+from cgbench.pipeline.content import row_warnings
 from cgbench.pipeline.leaks import check_leaks, track
 from cgbench.pipeline.results import read_run
 from cgbench.pipeline.tables import result_table
@@ -276,7 +277,9 @@ def test_an_evaluation_marks_refuses_and_shows(
     assert f"{FIRST}: track: protein-specific" in caption
     assert f"{SECOND}: data leak: trained on {FIRST}" in caption
     # What reports are drawn from knows it too.
-    assert read_run(out).scored[SECOND].result.leak == second.leak
+    drawn = read_run(out).scored[SECOND]
+    assert drawn.result.leak == second.leak
+    assert f"toy: {second.leak.sentences[0]}" in row_warnings([drawn])
 
     done = len(play.scored)
     with pytest.raises(ValidationError, match="not on track leave-one-out") as caught:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cgbench import registry
 from cgbench.cli.main import app
 from cgbench.errors import UsageError, ValidationError
-from cgbench.leaderboard.rows import Board
+from cgbench.leaderboard.rows import Board, MutantCount
 from cgbench.leaderboard.site import MANIFEST, build_site, make_server, plots, words
 from cgbench.leaderboard.site.build import overview
 from cgbench.leaderboard.site.comparison import comparison_data
@@ -222,6 +222,17 @@ def test_models_without_rank_keep_their_place_behind_the_others() -> None:
     rows = [row(1), row(2).model_copy(update={"score": None})]
     found = in_order([*rows, *reference_rows("published", ("chignolin",))])
     assert [one.id for one in found if not one.reference] == [one.id for one in rows]
+
+
+def test_recovered_variants_have_their_column(small) -> None:
+    count = MutantCount(recovered=4, tested=9, total=11)
+    shown = row(7, track="mutants", systems=("bbl-1BAL",)).model_copy(update={"mutants": count})
+    found = small.model_copy(update={"tracks": {"mutants": (shown,)}})
+    nothing = {system.key: AtHand(None, None, "") for system in registry.systems()}
+    context = overview(found, rows_of_models(found), nothing)
+    page = Templates().render("index", "index.html", context)
+    assert "Recovered" in page
+    assert '<td data-value="4">4 of 11</td>' in page
 
 
 def test_groups_of_other_systems_have_their_own_tables(small) -> None:

@@ -46,10 +46,21 @@ def test_plots_draw_only_rows_that_have_both_numbers() -> None:
     assert re.findall(r'data-i="(\d+)"', drawn) == ["1"]
 
 
+def test_level_lines_that_lie_together_share_their_words() -> None:
+    names = {"floor": 0.9, "prior": 0.02, "chain": 0.0}
+    drawn = str(plots.pareto([plots.Point(2.0, 0.5)], names, label="x", better="less"))
+    assert drawn.count('class="beside"') == 2
+    assert ">prior, chain<" in drawn
+    assert ">1.0<" in drawn
+    low = str(plots.pareto([plots.Point(2.0, 0.05)], {}, label="x", better="less"))
+    assert ">0.2<" in low
+    assert ">1.0<" not in low
+
+
 def test_intervals_are_drawn_to_scale() -> None:
     def places(score: Score) -> list[float]:
         drawn = str(plots.interval(score))
-        return [float(one) for one in re.findall(r'd="M([\d.]+) [\d.]+H([\d.]+)"', drawn)[0]]
+        return [float(one) for one in re.findall(r'd="M([\d.]+) [\d.]+H([\d.]+)"', drawn)[-1]]
 
     whole = places(Score(value=0.5, lo=0.0, hi=1.0))
     half = places(Score(value=0.25, lo=0.0, hi=0.5))

@@ -16,7 +16,7 @@ from toy_board import (
 
 from cgbench import config
 from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
-from cgbench.leaderboard.board import read_records, read_submissions
+from cgbench.leaderboard.board import read_board, read_records, read_submissions
 from cgbench.leaderboard.checking import check_submission
 from cgbench.leaderboard.files import (
     find_submissions,
@@ -214,6 +214,13 @@ def test_script_in_any_field_of_a_submission_is_refused() -> None:
         assert re.search("not allowed", refused(read)), place
         tried += 1
     assert tried > 5
+
+
+def test_script_that_is_there_already_ends_the_reading(board: Path) -> None:
+    cost = {"hardware": "<script>alert(1)</script>"}
+    put(board, toy_record(), toy_submission(toy_result(cost=cost)))
+    with pytest.raises(ValidationError, match="not plain text"):
+        read_board(board)
 
 
 @pytest.mark.parametrize("key", ["<script>", "a\x1b[31m", "\u202eevil"])

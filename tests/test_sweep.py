@@ -11,11 +11,10 @@ import yaml
 from toy_training import LONG, make_home, settings, without_figures
 from typer.testing import CliRunner
 
-from cgbench import config
+from cgbench import config, registry
 from cgbench.cli.main import app
 from cgbench.errors import UsageError, ValidationError
 from cgbench.models import load_model
-from cgbench.pipeline import sweep as module
 from cgbench.pipeline.candidates import Judge
 from cgbench.pipeline.sweep import SweepOutcome, run_sweep
 from cgbench.results import MetricValue
@@ -99,7 +98,7 @@ def test_models_are_ranked_by_simulation(
 
     def init(self: Judge, systems: Any, *_: Any, **__: Any) -> None:
         self.metric, self.direction, self.targets = "w1_tic1", "min", []
-        self.protocol = module.Judge.__init__.__globals__["registry"].protocol("selection")
+        self.protocol = registry.protocol("selection")
 
     def judge(self: Judge, model: Path, *_: Any) -> dict[str, MetricValue]:
         weights = load_model(model).spec.n_parameters or 0

@@ -9,6 +9,7 @@ import torch
 from cgbench import config, registry
 from cgbench.errors import SimulationError, UsageError, ValidationError
 from cgbench.evaluate import Ensemble, failed, read_reference, score
+from cgbench.evaluate.native import read_native
 from cgbench.models import GoModel, load_model
 from cgbench.pipeline.forces import force_errors
 from cgbench.results import SystemResult
@@ -21,6 +22,7 @@ from cgbench.testing.synthetic_natives import (
     SCALES,
     VARIANTS,
     calibrated_scale,
+    chain_of,
     prepare_native,
     scale_of,
 )
@@ -143,7 +145,7 @@ def test_an_interrupted_build_goes_on_to_the_same_store(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic, "build_reference", killed)
+        patch.setattr(synthetic, "build_from_store", killed)
         with pytest.raises(KeyboardInterrupt):
             build_system(tmp_path, "chignolin", SMALL, published=published)
     assert not record_path(tmp_path, "chignolin").exists()
@@ -165,7 +167,10 @@ def test_natives_are_taken_from_where_they_are(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for system in (*PROTEINS, *VARIANTS):
-        assert prepare_native(tmp_path / "made", system, published).is_file()
+        path = prepare_native(tmp_path / "made", system, published)
+        chain, sequence = chain_of(system, tmp_path / "made")
+        # Two were simulated with other residues than their entries have.
+        assert read_native(path, sequence).shape == (len(chain.bead_types), 3)
     monkeypatch.setenv("CGBENCH_HOME", str(tmp_path / "made"))
     variant = "homeodomain-1P7I"
     assert prepare_native(tmp_path / "copied", variant, None).is_file()

@@ -1,11 +1,7 @@
 """Losses by tensors, block by block and compiled, against one backward pass over all of a batch."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +14,6 @@ from toy_networks import small_network
 
 from cgbench.data import FrameBatch
 from cgbench.kernels.compiled import aligned, aligned_copy
-from cgbench.kernels.matrix_library import name_processor
 from cgbench.models import GraphNetwork, TensorForceLoss, compiler_obstacle, tensor_loss
 from cgbench.models.filters import FilterTable, PolynomialFilters
 from cgbench.train import OptimiserSettings
@@ -200,36 +195,3 @@ def test_aligned_arrays_start_with_a_line(shape: tuple[int, ...]) -> None:
         assert array.shape == shape
         assert array.dtype == dtype
         assert array.size == 0 or array.ctypes.data % 64 == 0
-
-
-ZEN = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nflags\t\t: fpu avx2 avx512f\n"
-
-
-@pytest.mark.parametrize(
-    ("description", "expected"),
-    [
-        (ZEN, "SKYLAKEX"),
-        (ZEN.replace(" avx512f", ""), None),
-        (ZEN.replace("AuthenticAMD", "GenuineIntel"), None),
-        ("Features : fp asimd\n", None),
-        (None, None),
-    ],
-)
-def test_kernels_of_the_matrix_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, description: str | None, expected: str | None
-) -> None:
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
-    path = tmp_path / "cpuinfo"
-    if description is not None:
-        path.write_text(description, encoding="ascii")
-    name_processor(path)
-    assert os.environ.get("OPENBLAS_CORETYPE") == expected
-    # What a user has set stays.
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "HASWELL")
-    name_processor(path)
-    assert os.environ["OPENBLAS_CORETYPE"] == "HASWELL"
-
-
-def test_importing_the_package_loads_no_library() -> None:
-    code = "import sys, cgbench; sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -115,7 +115,7 @@ def check(
         print_json({"models": found.models, "submissions": found.submissions, "added": found.added})
         return
     typer.echo(f"{board}: {found.models} models, {found.submissions} submissions, all in order")
-    for key in found.added if base is not None else ():
+    for key in found.added:
         typer.echo(f"new: {key}")
 
 

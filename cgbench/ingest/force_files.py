@@ -3,6 +3,7 @@
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final
 
 import numpy as np
@@ -84,12 +85,16 @@ def read_forces(file: ForceFile, name: str, frames: range) -> NDArray[np.float64
 
 def _header(handle: Any, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(handle)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(handle)
-    else:
-        raise ValueError(f"format version {version[0]}.{version[1]}")
+    try:
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(handle)
+        else:
+            raise ValueError(f"format version {version[0]}.{version[1]}")
+    # Headers are parsed as Python literals, which damaged ones can make too deep to hold.
+    except (TokenError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+        raise ValueError("the header is damaged") from error
     if dtype.hasobject:
         raise IntegrityError(
             f"{path}: holds Python objects (pickle), which can run code and are never loaded"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cgbench import registry
 from cgbench.errors import CgbenchError, ValidationError
-from cgbench.leaderboard.checking import check_submission
+from cgbench.leaderboard.checking import check_submission, text_problems
 from cgbench.leaderboard.files import (
     find_model_records,
     find_submissions,
@@ -99,6 +99,8 @@ def read_submissions(
     for path in find_submissions(folder):
         submission = read_submission(path)
         require_place(submission, path)
+        if problems := text_problems(submission.model_dump(mode="json")):
+            raise ValidationError(f"{path}: not plain text", found="\n".join(problems[:5]))
         if submission.model not in records:
             raise ValidationError(
                 f"{path}: there is no record of the model",

@@ -17,7 +17,7 @@ class FolderCheck:
     Attributes:
         models: Records there.
         submissions: Submissions there.
-        added: Submissions that the base does not have, as ``<model>/<date>``.
+        added: Submissions that the base does not have, as ``<model>/<date>``; none without base.
     """
 
     models: int
@@ -56,14 +56,14 @@ def check_folder(
         problems += _record_changes(old, records, maintainer)
         if not maintainer and read_all_reference_rows(base) != rows:
             problems.append(f"{FOLDER}: reference rows are computed by maintainers")
-    added = [key for key in flat if key not in before]
+    added = [] if base is None else [key for key in flat if key not in before]
     for key in added:
         model = flat[key].model
-        if base is not None and flat[key].verification is not None and not maintainer:
+        if flat[key].verification is not None and not maintainer:
             problems.append(f"{key}: a record of verification is written by maintainers")
         if submissions[model][0] == flat[key]:
             problems += [f"{key}: {one}" for one in stale_reasons(submissions, records, model)]
-        elif base is not None:
+        else:
             problems.append(f"{key}: there is a later submission of the model")
     if problems:
         raise ValidationError(

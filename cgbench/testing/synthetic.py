@@ -26,8 +26,9 @@ import torch
 
 from cgbench import config, registry
 from cgbench.errors import UsageError
-from cgbench.evaluate import build_reference, write_reference
+from cgbench.evaluate import write_reference
 from cgbench.evaluate.native import read_native
+from cgbench.evaluate.reference_build import build_from_store
 from cgbench.ingest.preprocess import preprocess_source
 from cgbench.models import (
     GoChain,
@@ -69,6 +70,14 @@ from cgbench.testing.synthetic_settings import (
 def record_path(home: Path, system: str) -> Path:
     """Return where the record of a finished synthetic system lies."""
     return home / "synthetic" / f"{system}.json"
+
+
+def data_key(system: str) -> str:
+    """Return the name of the store, splits and reference of a protein or variant.
+
+    Those of data are in small letters, which the keys of variants are not.
+    """
+    return system.lower()
 
 
 def generating_model(home: Path, system: str) -> Path:
@@ -123,19 +132,20 @@ def build_system(
     model = NetworkPotential(
         GoModel(GoModelSettings(chains=(chain,)), [native], [scale]), None, _spec(system, None)
     )
-    trajectories, seconds = _simulated(home, system, sequence, chain, model, settings, progress)
-    store = _write_store(home, system, sequence, model, trajectories, settings, fingerprint)
+    key = data_key(system)
+    trajectories, seconds = _simulated(home, key, sequence, chain, model, settings, progress)
+    store = _write_store(home, key, sequence, model, trajectories, settings, fingerprint)
     for split_id in ("block-v1", *(f"lopo-{key}" for key in PROTEINS)):
         split = make_split(split_id, store, settings.split)
-        write_split(home / "splits" / system / f"{split_id}.json", split)
+        write_split(home / "splits" / key / f"{split_id}.json", split)
         if split_id == "block-v1":
-            model.spec = _spec(system, (store.fingerprint, split.fingerprint))
+            model.spec = _spec(key, (store.fingerprint, split.fingerprint))
     save_model(generating_model(home, system), model)
-    own = OwnSystem(system, sequence, store.metadata.temperature, settings.analysis)
-    bundle = build_reference(
-        store, own, n_resamples=settings.n_resamples, home=home, progress=progress
+    own = OwnSystem(key, sequence, store.metadata.temperature, settings.analysis)
+    bundle = build_from_store(
+        store, own, native, n_resamples=settings.n_resamples, progress=progress
     )
-    write_reference(home / "references" / REFERENCE_VERSION / f"{system}.zarr", bundle)
+    write_reference(home / "references" / REFERENCE_VERSION / f"{key}.zarr", bundle)
     metadata = bundle.metadata
     made = SyntheticRecord(
         system=system,
@@ -149,7 +159,7 @@ def build_system(
         seconds=seconds,
     )
     config.write_model(record, made)
-    shutil.rmtree(home / "synthetic" / system, ignore_errors=True)
+    shutil.rmtree(home / "synthetic" / key, ignore_errors=True)
     return made
 
 
@@ -231,7 +241,8 @@ def _write_store(
 ) -> SystemStore:
     types = torch.tensor(registry.bead_vocabulary().types(sequence))
     half = settings.n_trajectories // 2
-    name = system if system in VARIANTS else registry.system(system).name
+    variant = system in map(data_key, VARIANTS)
+    name = system if variant else registry.system(system).name
     metadata = StoreMetadata(
         system=system,
         name=f"{name}, synthetic",
@@ -315,7 +326,7 @@ def check_home(home: Path, system: str) -> None:
     Raises:
         UsageError: It holds a store of the system with other data.
     """
-    path = home / "store" / f"{system}.zarr"
+    path = home / "store" / f"{data_key(system)}.zarr"
     if path.is_dir() and not SystemStore(path).metadata.synthetic:
         raise UsageError(
             f"{path}: holds data that are not synthetic",

@@ -9,6 +9,7 @@ from cgbench.config import data_home
 from cgbench.errors import UsageError
 from cgbench.evaluate.geometry import q_native
 from cgbench.evaluate.native import read_native
+from cgbench.ingest.native import NativeBeads, Residue, write_native
 from cgbench.ingest.variants import extract_variant, read_variant, variant_path, write_variant
 from cgbench.models import GoChain, GoConstants
 from cgbench.train.folding import Calibration, folding_curve
@@ -25,11 +26,11 @@ SCALES: Final[dict[str, float]] = {
     "villin": 0.774,
     "ntl9": 0.706,
     "bbl": 0.819,
-    "proteinb": 0.78,
+    "proteinb": 0.88,
     "homeodomain": 0.924,
-    "proteing": 0.78,
+    "proteing": 0.72,
     "a3d": 0.909,
-    "lambda": 0.785,
+    "lambda": 0.86,
 }
 #: The proteins, from the smallest to the largest.
 PROTEINS: Final = tuple(SCALES)
@@ -119,7 +120,7 @@ def prepare_native(home: Path, system: str, published: Path | None) -> Path:
             write_variant(target.parent, extract_variant(found[0], registry.mutant(system)))
             return target
         if found:
-            shutil.copyfile(found[0], target)
+            _write_published(found[0], system, target)
             return target
     users = data_home(None) / "native"
     if (users / f"{system}.pdb").is_file():
@@ -132,3 +133,26 @@ def prepare_native(home: Path, system: str, published: Path | None) -> Path:
         found=f"nothing at {users / f'{system}.pdb'}",
         fix=f"cgbench download {system}",
     )
+
+
+def _write_published(source: Path, system: str, target: Path) -> None:
+    """Write the Cα atoms of a published file under the residues that were simulated."""
+    entry = registry.system(system)
+    letters = list(entry.sequence)
+    for substitution in entry.substitutions:
+        letters[int(substitution[1:-1]) - 1] = substitution[0]
+    places = read_native(source, "".join(letters)).tolist()
+    residues = tuple(
+        Residue(number, "", letter, (f"{x:.3f}", f"{y:.3f}", f"{z:.3f}"))
+        for number, (letter, (x, y, z)) in enumerate(zip(letters, places, strict=True), start=1)
+    )
+    beads = NativeBeads(
+        key=system,
+        pdb_id=str(entry.native.pdb_id),
+        chain="A",
+        model=1,
+        residues=residues,
+        sequence=entry.sequence,
+        substitutions=entry.substitutions,
+    )
+    write_native(target, beads)

@@ -142,10 +142,10 @@ def open_material(settings: TrainingConfig, home: Path | None = None) -> Materia
         settings, tuple(_open(settings, system, home) for system in settings.systems)
     )
     known: dict[str, str] = {}
-    for item in material.systems:
-        other = known.setdefault(item.store.fingerprint, item.system)
-        if other != item.system:
-            raise ValidationError(f"{settings.name}: {other} and {item.system} are the same data")
+    for name, item in zip(settings.systems, material.systems, strict=True):
+        other = known.setdefault(item.store.fingerprint, name)
+        if other != name:
+            raise ValidationError(f"{settings.name}: {other} and {name} are the same data")
     if not material.training:
         raise ValidationError(
             f"{settings.name}: split {settings.split} has no training frame of any system",

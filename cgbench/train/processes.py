@@ -210,9 +210,9 @@ def joined(place: Place, lost: Callable[[], bool] = lambda: False) -> Iterator[N
         distributed.destroy_process_group()
 
 
-def _met(place: Place, lost: Callable[[], bool]) -> distributed.Store:
+def _met(place: Place, lost: Callable[[], bool]) -> Any:
     """Return the store of processes that have all come; torch would wait hours for a dead one."""
-    store = distributed.TCPStore(
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
         place.address,
         place.port,
         place.world_size,
@@ -228,7 +228,7 @@ def _met(place: Place, lost: Callable[[], bool]) -> distributed.Store:
             if lost():
                 raise RuntimeError("a process of the training ended before it began")
             time.sleep(_POLL)
-    return distributed.PrefixStore("training", store)
+    return distributed.PrefixStore("training", store)  # type: ignore[attr-defined]
 
 
 def tell(value: Any) -> Any:

@@ -24,7 +24,7 @@ _NAVIGATION: Final = (
     ("index", "index.html", "Leaderboard"),
     ("protein", "index.html#proteins", "Proteins"),
     ("compare", "compare.html", "Compare"),
-    ("metrics", "metrics.html", "Metrics and ranking"),
+    ("metrics", "metrics.html", "Metrics"),
 )
 #: Scripts of each kind of page, before its own; ``report`` scripts are the report page's.
 _VIEWER: Final = ("trace.js", "common.js", "viewer.js")

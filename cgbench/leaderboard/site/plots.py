@@ -21,13 +21,17 @@ INTERVAL_WIDTH: Final = 140
 INTERVAL_HEIGHT: Final = 34
 _MARGIN: Final = 5.0
 #: How far lines reach into the rows above and below.
-_OVER: Final = 14
+_OVER: Final = 30
 _BAR: Final = 5
 _BAR_HEIGHT: Final = 18
 
 #: The Pareto plot and its margins: left, right, top, bottom.
 _WIDTH, _HEIGHT = 520.0, 300.0
 _EDGES: Final = (46.0, 14.0, 14.0, 42.0)
+
+
+#: What stands behind an interval without an axis.
+_GROUND: Final = Markup('<path class="frame" d="M5 17H135"/>')
 
 
 def _place(score: float) -> float:
@@ -42,12 +46,10 @@ def interval(score: Score | None, axis: str = "") -> Markup:
     """Draw a score with its interval between 0 and 1.
 
     Args:
-        score: The score; None draws nothing but the axis.
-        axis: Id of the :func:`axis` that is drawn behind it; empty for none.
+        score: The score; None draws nothing but what stands behind it.
+        axis: Id of the :func:`axis` that is drawn behind it; a line from 0 to 1 if empty.
     """
-    inside = Markup()
-    if axis:
-        inside += Markup('<use href="#{}"/>').format(axis)
+    inside = Markup('<use href="#{}"/>').format(axis) if axis else _GROUND
     if score is not None:
         middle = INTERVAL_HEIGHT / 2
         inside += Markup('<path d="M{} {}H{}"/><circle cx="{}" cy="{}" r="4"/>').format(
@@ -139,19 +141,22 @@ def pareto(
     if high - low < 1.0:
         low, high = (low + high) / 2 - 0.5, (low + high) / 2 + 0.5
     left, right, top, bottom = _EDGES
+    seen = [*(point.score for point in drawn), *references.values()]
+    most = min(1.0, max(0.2, math.ceil(10 * max(seen) + 0.5) / 10))
 
     def x(cost: float) -> float:
         return left + (_WIDTH - left - right) * (math.log10(cost) - low) / (high - low)
 
     def y(score: float) -> float:
-        return top + (_HEIGHT - top - bottom) * (1.0 - score)
+        return top + (_HEIGHT - top - bottom) * (1.0 - score / most)
 
     parts = [Markup('<g class="grid">')]
-    for step in range(6):
-        level = y(step / 5)
+    tenths = 1 if most <= 0.5 else 2
+    for step in range(0, round(10 * most) + 1, tenths):
+        level = y(step / 10)
         parts.append(
             Markup('<path d="M{} {}H{}"/><text x="{}" y="{}" class="end">{}</text>').format(
-                left, _short(level), _WIDTH - right, left - 7, _short(level + 4), f"{step / 5:.1f}"
+                left, _short(level), _WIDTH - right, left - 7, _short(level + 4), f"{step / 10:.1f}"
             )
         )
     for value, text in (ticks or _powers(low, high)).items():
@@ -170,13 +175,13 @@ def pareto(
             (left + _WIDTH - right) / 2, _HEIGHT - 6, label, (top + _HEIGHT - bottom) / 2
         )
     )  # fmt: skip
-    for name, score in references.items():
+    for names, score in _merged(references, 14.0 / (_HEIGHT - top - bottom) * most):
         level = y(score)
         parts.append(
             Markup(
                 '<path class="beside" d="M{} {}H{}"/>'
                 '<text class="beside end" x="{}" y="{}">{}</text>'
-            ).format(left, _short(level), _WIDTH - right, _WIDTH - right, _short(level - 4), name)
+            ).format(left, _short(level), _WIDTH - right, _WIDTH - right, _short(level - 4), names)
         )
     corners = [(_short(x(one.cost)), _short(y(one.score))) for one in front(drawn, better)]
     line = Markup()
@@ -200,6 +205,17 @@ def pareto(
     return Markup('<svg class="pareto" viewBox="0 0 {:g} {:g}" aria-hidden="true">{}</svg>').format(
         _WIDTH, _HEIGHT, Markup().join(parts)
     )
+
+
+def _merged(references: Mapping[str, float], apart: float) -> list[tuple[str, float]]:
+    """Return names and scores of level lines, those too near to be told apart as one."""
+    found: list[tuple[str, float]] = []
+    for name, score in sorted(references.items(), key=lambda item: -item[1]):
+        if found and found[-1][1] - score < apart:
+            found[-1] = (f"{found[-1][0]}, {name}", found[-1][1])
+        else:
+            found.append((name, score))
+    return found
 
 
 def _powers(low: float, high: float) -> dict[float, str]:
