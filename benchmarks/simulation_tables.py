@@ -95,7 +95,8 @@ def machine(found: Any) -> str:
     return (
         f"Measured on {hardware['processor']}, {hardware['cores']} cores, with torch "
         f"{versions['torch']} and numpy {versions['numpy']}; the peer: {peer}. "
-        f"Matrix products of one thread{with_kernels}: {rates[-1]:.0f} GFLOP/s. Clock: {clock} time."
+        f"Matrix products of one thread{with_kernels}: {rates[-1]:.0f} GFLOP/s. "
+        f"Clock: {clock} time."
     )
 
 

@@ -44,7 +44,6 @@ from cgbench.leaderboard.scoring import (
     scored_metrics,
 )
 from cgbench.results import MetricValue
-from cgbench.results.mutants import MutantsOutcome, VariantOutcome
 from cgbench.version import __version__
 
 
@@ -375,39 +374,3 @@ def test_rank_prints_a_table_and_json(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no submissions yet" in run(app, ["leaderboard", "rank", "--board", str(empty)]).output
-
-
-# Variants
-
-
-def variants(*recovered: str, counts: bool = True) -> MutantsOutcome:
-    return MutantsOutcome(
-        model="toy/one", model_hash=None, screening="mutants@1", protocol="standard@1",
-        window_ps=200.0, least_q=0.6, seed=1, parents=(), recovered=99, tested=99,
-        variants=tuple(
-            VariantOutcome(
-                key=key, parent=key.partition("-")[0], pdb_id=key.partition("-")[2],
-                sequence=None, mutations=None, scored_beads=None, status="stays",
-                recovered=True, counts=counts,
-            )
-            for key in recovered
-        ),
-    )  # fmt: skip
-
-
-def test_mutants_are_ranked_by_what_is_recovered_and_counts() -> None:
-    """The totals that the outcome states are not believed, nor variants of no registry."""
-    record = toy_record(track="mutants")
-    result = toy_result(toy_system("bbl-1BAL"), track="mutants",
-                        reference={"version": "v2", "fingerprints": {"bbl-1BAL": toy_hash(1)}})  # fmt: skip
-
-    def row(outcome):
-        return model_row(record, [toy_submission(result, mutants=outcome)])
-
-    two = row(variants("bbl-1BAL", "bbl-1BAL", "lambda-3KZ3", "made-1UPP"))
-    assert two.mutants.recovered == 2
-    assert two.score.value == pytest.approx(2 / 11)
-    assert row(variants("bbl-1BAL", counts=False)).score.value == 0.0
-    assert two.group == "published · demo@1"
-    with pytest.raises(ValueError, match="outcome"):
-        toy_submission(result)

@@ -215,7 +215,7 @@ def _print_seeds(outcome: "SelectionOutcome", folder: Path) -> None:
 
 def _print_sweep(outcome: "SweepOutcome", folder: Path) -> None:
     keys = list(dict.fromkeys(key for row in outcome.rows for key in row.parameters))
-    columns = [*keys, "weights", "validation loss"]
+    columns = [*(key.rpartition(".")[2] for key in keys), "weights", "validation loss"]
     columns += [] if outcome.protocol is None else [outcome.compared]
     table = _table("rank", *columns, "", title=outcome.name)
     for row in outcome.ranked():

@@ -79,6 +79,8 @@ class RawTrajectory:
 class _Metadata:
     system: str
     start_kind: tuple[str, ...] | None
+    # Only splits that leave a protein out look at it.
+    sequence: str = ""
 
 
 @dataclass(frozen=True)

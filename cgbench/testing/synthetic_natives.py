@@ -17,7 +17,8 @@ from cgbench.train.folding import Calibration, folding_curve
 #: Least Q of frames that count as folded where energies are chosen; chosen here.
 _FOLDED_Q: Final = 0.6
 #: ε in kcal/mol at which about half of the frames are folded at 350 K, by :func:`calibrated_scale`
-#: on the native structures of the published entries; a variant has the energy of its parent.
+#: on the native structures of the published entries, but for Protein B, Protein G and λ-repressor,
+#: whose numbers are estimates from proteins of similar folds. A variant has its parent's energy.
 SCALES: Final[dict[str, float]] = {
     "chignolin": 0.8,
     "trpcage": 0.875,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -120,7 +121,7 @@ def make_trainer(
             **shared,
         )
     # Lightning has its own exceptions for settings that do not go together.
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(
             f"{settings.name}: accelerator {settings.accelerator}, {settings.devices} devices, "
             f"strategy {settings.strategy}, precision {settings.precision}",
