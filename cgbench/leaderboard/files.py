@@ -54,7 +54,7 @@ def strict_json(text: str, origin: object) -> Any:
         raise IntegrityError(f"{origin}: cannot be parsed", found=str(error)[:300]) from error
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainSafeLoader(yaml.SafeLoader):
     """A safe loader without anchors, aliases, tags and repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -81,7 +81,7 @@ def plain_yaml(text: str, origin: object) -> Any:
     """
     try:
         # The loader is a safe one: plain data only.
-        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506
+        return yaml.load(text, Loader=_PlainSafeLoader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise IntegrityError(f"{origin}: cannot be parsed", found=str(error)[:300]) from error
 

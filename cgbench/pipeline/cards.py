@@ -83,6 +83,7 @@ def blocks(system: System, facts: StoreFacts | None) -> dict[str, str]:
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -121,8 +122,8 @@ def _system(system: System) -> str:
     variants = [mutant.key for mutant in registry.mutants() if mutant.parent == system.key]
     if variants:
         rows.append(("mutants", ", ".join(f"`{key}`" for key in variants)))
-    table = table(("fact", "value"), rows)
-    return table if system.note is None else f"{table}\n\n{system.note.strip()}"
+    facts = table(("fact", "value"), rows)
+    return facts if system.note is None else f"{facts}\n\n{system.note.strip()}"
 
 
 def _frames(system: System, facts: StoreFacts | None) -> str:
@@ -200,8 +201,8 @@ def _files(system: System) -> str:
     files = registry.remote_files([system.key])
     rows = [(file.kind, _link(file), file.stated_size or "", _pinned(file)) for file in files]
     notes = [f"- `{file.name}`: {file.note}" for file in files if file.note is not None]
-    table = table(("kind", "file", "size as published", "hash"), rows)
-    return "\n".join([table, *([""] if notes else []), *notes])
+    listed = table(("kind", "file", "size as published", "hash"), rows)
+    return "\n".join([listed, *([""] if notes else []), *notes])
 
 
 def _link(file: RemoteFile) -> str:
