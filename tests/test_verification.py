@@ -16,6 +16,7 @@ from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationE
 from cgbench.evaluate import Scored, read_reference
 from cgbench.leaderboard import verification
 from cgbench.leaderboard.board import read_board
+from cgbench.leaderboard.comparing import compared, repeated
 from cgbench.leaderboard.files import read_submission, write_model_record, write_submission
 from cgbench.leaderboard.records import Submission, TrajectoriesSource, submission_file
 from cgbench.leaderboard.submission import SubmissionOptions, submit
@@ -335,6 +336,20 @@ def test_numbers_that_no_repetition_gives_are_found(
     ):
         found = verify_model(tampered(run, metrics={"fes_rmse": far}), run.model, tmp_path)
         assert [one.what for one in found.disagreements] == ["fes_rmse"]
+
+
+def test_a_rare_state_may_be_missed_where_nothing_rests_on_it(run: Run) -> None:
+    """A repetition without a frame in the native macrostate has no RMSD of it; ranks need none."""
+    item = run.result.systems[0]
+    nothing = MetricValue(status="n/a", note="no frame")
+    for metric, least in (("rmsd_native", 0.0), ("js_2d", 2.0)):
+        one = MetricValue(value=0.5, lo=0.4, hi=0.6)
+        before = item.model_copy(update={"metrics": {metric: one}})
+        result = run.result.model_copy(update={"systems": (before,)})
+        found = item.model_copy(update={"metrics": {metric: nothing}})
+        made = compared(result, SAMPLE, found, repeated(10), exact=("status",))
+        assert (made[-1].what, made[-1].ratio >= least) == (metric, True)
+        assert (made[-1].ratio == 0.0) == (metric == "rmsd_native")
 
 
 # References

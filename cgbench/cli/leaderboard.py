@@ -296,7 +296,7 @@ def _print_board(board: "Board") -> None:
         shown = True
         table = Table(title=track, box=None, header_style="bold", title_justify="left")
         for name in ("rank", "model", "score", "group", "ns/day", "level", "remarks"):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for row in rows:
             if row.reference and row.score is None:
                 continue

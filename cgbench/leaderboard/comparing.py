@@ -8,6 +8,7 @@ from typing import Final
 from scipy.stats import norm
 
 from cgbench import registry
+from cgbench.leaderboard.scoring import ranked_metrics
 from cgbench.results import MetricValue, Result, SystemResult
 
 #: Share of an interval's width by which numbers of the same frames may differ.
@@ -66,6 +67,7 @@ def compared(
     item = result.system(key)
     if item is None:  # pragma: no cover - keys are those of the result
         return []
+    ranked = {spec.id for spec in ranked_metrics()}
     differences = []
     for name in exact:
         one, two = (getattr(side, name) for side in (item, found))
@@ -85,6 +87,9 @@ def compared(
             )  # fmt: skip
             continue
         ratio = compare(one, two)
+        if exact != EXACT and two.value is None and metric not in ranked:
+            # Whether any frame is in a rare state is itself random, and nothing rests on it.
+            ratio = 0.0
         if exact == EXACT and one.status != two.status:
             ratio = math.inf
         differences.append(Difference(key, metric, one.value, two.value, ratio))
