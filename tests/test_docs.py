@@ -195,7 +195,7 @@ def test_every_command_in_the_text_exists(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["frobnicate"], ["info", "a", "--verfy"], ["splits", "mak", "a"], ["train"]]
+    "arguments", [["frobnicate"], ["info", "a", "--verfy"], ["splits", "mak", "a"], ["check"]]
 )
 def test_parsing_finds_what_does_not_exist(arguments: list[str]) -> None:
     with pytest.raises(Exception, match=r"(?i)no such|missing"):

@@ -14,6 +14,10 @@ from cgbench.config import read_text
 ROOT = Path(__file__).parents[1]
 
 
+#: A minute: run whenever a metric changes.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def study_module() -> Any:
     sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -112,6 +112,7 @@ def test_models_are_ranked_by_simulation(
     assert outcome.rows[0].run.metric == outcome.rows[0].n_parameters
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_rows(finished: Path, home: Path, tmp_path: Path) -> None:
     outcome = run_sweep(write(tmp_path / "s"), tmp_path / "out", home=home, workers=2)
     alone = config.read_model(SweepOutcome, finished / "out" / "sweep.json")

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import pydantic
@@ -75,6 +75,16 @@ class SplitRule(Frozen):
     left_out: str | None = pydantic.Field(default=None, pattern=_NAME)
     permutation_sha256: str | None = None
     excluded_because: str | None = pydantic.Field(default=None, max_length=200)
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_later_fields(
+        self, handler: pydantic.SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        # Files of splits that exclude nothing stay what they were, byte by byte.
+        data: dict[str, Any] = handler(self)
+        if data.get("excluded_because") is None:
+            data.pop("excluded_because", None)
+        return data
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:

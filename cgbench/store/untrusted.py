@@ -169,7 +169,7 @@ def _check_codecs(codecs: Any, folder: object) -> None:
         raise IntegrityError(f"{folder}: no list of codecs", found=repr(codecs)[:80])
     for codec in codecs:
         name = _mapping(codec).get("name")
-        if name not in _CODECS:
+        if not isinstance(name, str) or name not in _CODECS:
             raise IntegrityError(
                 f"{folder}: a codec that is not accepted",
                 expected=", ".join(sorted(_CODECS)),
