@@ -21,7 +21,7 @@ from cgbench.pipeline.selection_references import chosen_trajectories, selection
 from cgbench.registry import protocol
 from cgbench.results import MetricValue
 from cgbench.splits import read_split, write_split
-from cgbench.store import find_reference, find_split, open_store
+from cgbench.store import find_split, open_store
 from cgbench.train import SelectionSettings, TrainingConfig
 
 SAMPLE, OTHER = "chignolin-sample", "chignolin-sample-v2"
@@ -77,7 +77,7 @@ def test_selection_of_the_protocol_is_as_in_the_reference_work() -> None:
     assert protocol("selection").n_replicas == 4
 
 
-def test_best_seed_becomes_the_model_and_says_so(finished: Path) -> None:
+def test_best_seed_becomes_the_model_and_says_so(finished: Path, home: Path) -> None:
     outcome = config.read_model(SelectionOutcome, finished / "selection.json")
     assert [one.seed for one in outcome.candidates] == [5, 6]
     values = {one.seed: one.metric for one in outcome.candidates}
@@ -88,8 +88,9 @@ def test_best_seed_becomes_the_model_and_says_so(finished: Path) -> None:
     assert spec.seeds == (5, 6)
     assert spec.selected_by is not None
     assert spec.selected_by.seed == outcome.chosen
+    folder = home / "references" / "selection" / f"{SAMPLE}-0.2-1"
     assert spec.selected_by.references == {
-        SAMPLE: read_reference(find_reference(OTHER)).fingerprint
+        SAMPLE: read_reference(folder / "validation.zarr").fingerprint
     }
     found = spec.between_seed["w1_tic1"]
     assert found.mean == pytest.approx(statistics.mean(values.values()))  # type: ignore[type-var]
@@ -103,7 +104,7 @@ def test_best_seed_becomes_the_model_and_says_so(finished: Path) -> None:
     )
     (note,) = told_of_choice(spec)
     assert "Best of 2 seeds" in note
-    assert OTHER in note
+    assert "21 of 105 trajectories" in note
     # The weights are those of the seed, to the last bit.
     best = load_model(finished / f"seed-{outcome.chosen}" / "model.pt").network
     chosen = load_model(finished / "model.pt").network
@@ -192,15 +193,11 @@ def test_share_of_the_trajectories(n: int, share: float, number: int) -> None:
         chosen_trajectories(1, share, seed=4)
 
 
-def test_default_reference_of_the_samples_is_the_other_one() -> None:
-    (target,) = selection_targets([SAMPLE])
-    assert (target.system, target.simulated) == (SAMPLE, OTHER)
-
-
 @pytest.mark.parametrize(
     ("systems", "changes", "error", "match"),
     [
         ([SAMPLE], {"reference_system": SAMPLE}, ValidationError, "trained on"),
+        ([SAMPLE], {"reference_system": OTHER}, ValidationError, "105 of 105 trajectories"),
         ([SAMPLE], {"reference_system": "nowhere"}, UsageError, "nowhere"),
         ([SAMPLE, OTHER], {"reference_system": OTHER}, UsageError, "one system"),
     ],

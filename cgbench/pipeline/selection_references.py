@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist, pdist
 
 from cgbench import config, registry
 from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
@@ -20,11 +21,9 @@ from cgbench.progress import Progress, silent
 from cgbench.store import SystemStore, find_native, find_reference, open_store
 from cgbench.train import SelectionSettings
 
-#: Systems that have trajectories of the same protein under another name.
-_OTHER_TRAJECTORIES: Final = {
-    "chignolin-sample": "chignolin-sample-v2",
-    "chignolin-sample-v2": "chignolin-sample",
-}
+#: Two trajectories whose first frames differ less than this in every distance of two beads, in Å,
+#: are the same one; coordinates kept as 16-bit integers differ by a thousandth.
+_SAME: Final = 0.01
 #: Share of the trajectories where the settings name nothing.
 _SHARE: Final = 0.2
 
@@ -61,8 +60,7 @@ def selection_targets(
 
     Args:
         systems: Systems that candidates were trained on.
-        settings: Where references come from; for the embedded samples it is each other's by
-            default, else one of a fifth of the trajectories.
+        settings: Where references come from; by default from a fifth of the trajectories.
         home: Data home.
         workers: Groups of frames that are worked on at a time where a bundle is built.
         progress: Told what is being done.
@@ -82,8 +80,6 @@ def selection_targets(
     found = []
     for system in systems:
         other = chosen.reference_system
-        if other is None and chosen.trajectories is None:
-            other = _OTHER_TRAJECTORIES.get(system)
         if other is not None:
             found.append(_of_other_system(system, other, home))
         else:
@@ -106,7 +102,27 @@ def _of_other_system(system: str, other: str, home: Path | None) -> Target:
             f"selection: the reference of {other} is of the trajectories that are trained on",
             fix="name a system with other trajectories, or set selection.trajectories to a share",
         )
+    if shared := _shared_trajectories(store, open_store(other, home)):
+        raise ValidationError(
+            f"selection: {other} holds trajectories that {system} is trained on or evaluated with",
+            expected="other trajectories of the same protein",
+            found=f"{shared} of {store.n_trajectories} trajectories in both",
+            fix="set selection.trajectories to a share instead",
+        )
     return Target(system, other, bundle, f"reference bundle of {other}, other trajectories")
+
+
+def _shared_trajectories(one: SystemStore, other: SystemStore) -> int:
+    """Return how many trajectories of a store are in another too, wherever they lie in space."""
+    first, second = (_first_distances(store) for store in (one, other))
+    return int((cdist(first, second, metric="chebyshev").min(axis=1) < _SAME).sum())
+
+
+def _first_distances(store: SystemStore) -> NDArray[np.float64]:
+    """Return all distances of two beads in the first frame of each trajectory, in Å."""
+    starts = np.asarray(store.trajectory_bounds, dtype=np.int64)[:, 0]
+    coordinates = store.coordinates()
+    return np.array([pdist(np.asarray(coordinates[start], np.float64)) for start in starts])
 
 
 def chosen_trajectories(n: int, share: float, seed: int) -> NDArray[np.int64]:
