@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import pydantic
 
 from cgbench.leaderboard.records import ModelRecord, ReferenceRows, Submission
 from cgbench.leaderboard.rows import Board
-from cgbench.results import export_schemas
+from cgbench.results import schemas_command
 
 #: The model that reads each format, by the name of its schema.
 FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
@@ -22,12 +21,7 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
 
 def main(arguments: list[str]) -> int:
     """Write the schemas to the folder named on the command line; return the exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m cgbench.leaderboard.schemas FOLDER\n")
-        return 2
-    for path in export_schemas(Path(arguments[0]), FORMATS):
-        sys.stdout.write(f"{path}\n")
-    return 0
+    return schemas_command("cgbench.leaderboard.schemas", FORMATS, arguments)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import pydantic
@@ -21,7 +20,7 @@ from cgbench.pipeline.sweep import SweepOutcome
 from cgbench.priors import PriorParameters
 from cgbench.provenance import Provenance
 from cgbench.registry import MetricSpec, Mutant, Protocol, System
-from cgbench.results import Result, export_schemas
+from cgbench.results import Result, schemas_command
 from cgbench.results.comparison import RunComparison
 from cgbench.results.mutants import MutantsOutcome
 from cgbench.simulation.checkpoint import RunRecord
@@ -68,12 +67,7 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
 
 def main(arguments: list[str]) -> int:
     """Write the schemas to the folder named on the command line; return the exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m cgbench.pipeline.schemas FOLDER\n")
-        return 2
-    for path in export_schemas(Path(arguments[0]), FORMATS):
-        sys.stdout.write(f"{path}\n")
-    return 0
+    return schemas_command("cgbench.pipeline.schemas", FORMATS, arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The versioned result schema: reading, writing, migration and tables."""
 
 from cgbench.results.adapter import AdapterIdentity
-from cgbench.results.export import export_schemas
+from cgbench.results.export import export_schemas, schemas_command
 from cgbench.results.file import MAX_RESULT_BYTES, migrate, read_result, write_result
 from cgbench.results.leaks import TRACKS, Leak, Track
 from cgbench.results.schema import (
@@ -48,6 +48,7 @@ __all__ = [
     "export_schemas",
     "migrate",
     "read_result",
+    "schemas_command",
     "to_frame",
     "write_result",
 ]

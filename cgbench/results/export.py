@@ -1,6 +1,7 @@
 """JSON schemas of the file formats, exported from the code that reads them."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,21 @@ def export_schemas(directory: Path, models: Mapping[str, type[pydantic.BaseModel
         config.write_atomic(path, text + "\n")
         written.append(path)
     return written
+
+
+def schemas_command(
+    module: str, models: Mapping[str, type[pydantic.BaseModel]], arguments: list[str]
+) -> int:
+    """Write schemas to the folder that a command line names; return the exit code.
+
+    Args:
+        module: The module that is run, for the message on wrong usage.
+        models: Models by the name of their file.
+        arguments: What follows the module on the command line.
+    """
+    if len(arguments) != 1:
+        sys.stderr.write(f"usage: python -m {module} FOLDER\n")
+        return 2
+    for path in export_schemas(Path(arguments[0]), models):
+        sys.stdout.write(f"{path}\n")
+    return 0

@@ -98,7 +98,43 @@ _LATER: Final[dict[str, Any]] = {
 }
 
 
-class TrainingConfig(Frozen):
+class SystemsConfig(Frozen):
+    """What configurations of all kinds have in common: a name, data and a seed.
+
+    ``system: x`` is short for ``systems: [x]``, and ``left_out: x`` for the split ``lopo-x`` where
+    none is given.
+    """
+
+    name: Name
+    description: str = ""
+    systems: tuple[System, ...] = pydantic.Field(min_length=1)
+    split: str = "block-v1"
+    force_map: str | None = None
+    seed: int = pydantic.Field(default=1, ge=0)
+    threads: int | None = pydantic.Field(default=None, ge=1)
+    licence: str = "MIT"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if "system" in data:
+            if "systems" in data:
+                raise ValueError("system or systems, not both")
+            data["systems"] = (data.pop("system"),)
+        if isinstance(data.get("left_out"), str):
+            data.setdefault("split", f"lopo-{data['left_out']}")
+        return data
+
+    @property
+    def system(self) -> str:
+        """The one system, or the names of all with a + between them."""
+        return "+".join(self.systems)
+
+
+class TrainingConfig(SystemsConfig):
     """One force-matching run: data, prior, network, optimiser, seed.
 
     ``force_map`` is ``null`` for the store's default. ``threads`` is ``null`` for torch's default;
@@ -123,21 +159,14 @@ class TrainingConfig(Frozen):
     """
 
     kind: Literal["graph-network"] = "graph-network"
-    name: Name
-    description: str = ""
-    systems: tuple[System, ...] = pydantic.Field(min_length=1)
-    split: str = "block-v1"
     left_out: System | None = None
     balance: Literal["frames", "systems"] = "frames"
     frame_stride: (
         Annotated[int, pydantic.Field(ge=1)] | dict[System, Annotated[int, pydantic.Field(ge=1)]]
     ) = 1
-    force_map: str | None = None
     network: GraphNetworkSettings = GraphNetworkSettings()
     prior: PriorFitSettings = PriorFitSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
-    seed: int = pydantic.Field(default=1, ge=0)
-    threads: int | None = pydantic.Field(default=None, ge=1)
     accelerator: str = "cpu"
     engine: Literal["auto", "torch", "compiled", "fused"] = "auto"
     devices: int = pydantic.Field(default=1, ge=1)
@@ -146,22 +175,6 @@ class TrainingConfig(Frozen):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     averaging: AveragingSettings | None = None
     selection: SelectionSettings | None = None
-    licence: str = "MIT"
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        data = dict(data)
-        if "system" in data:
-            if "systems" in data:
-                raise ValueError("system or systems, not both")
-            system = data.pop("system")
-            data["systems"] = (system,)
-        if isinstance(data.get("left_out"), str):
-            data.setdefault("split", f"lopo-{data['left_out']}")
-        return data
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -187,11 +200,6 @@ class TrainingConfig(Frozen):
             elif key not in _LATER or value != _LATER[key]:
                 found[key] = value
         return found
-
-    @property
-    def system(self) -> str:
-        """The one system, or the names of all with a + between them."""
-        return "+".join(self.systems)
 
     @property
     def n_processes(self) -> int:

@@ -8,7 +8,7 @@ import copy
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
@@ -17,7 +17,6 @@ import yaml
 from numpy.typing import NDArray
 
 from cgbench import config as files
-from cgbench.config import Frozen
 from cgbench.errors import ValidationError
 from cgbench.evaluate import ReferenceBundle, geometry, read_reference
 from cgbench.evaluate.superposition import rmsd
@@ -32,14 +31,14 @@ from cgbench.models import (
 from cgbench.models.go_model import NOT_A_PREDICTION
 from cgbench.progress import Progress, silent
 from cgbench.store import find_reference
-from cgbench.train.config import Name, System, TrainingConfig
+from cgbench.train.config import SystemsConfig, TrainingConfig
 from cgbench.train.folding import Calibration, FoldingCurve, folding_curve
 from cgbench.train.force_frames import finish_fit, force_blocks, frames_of, system_loss
 from cgbench.train.material import SystemMaterial, open_material
 from cgbench.train.records import SystemLoss, TrainingOutcome, take_folder
 
 
-class GoModelConfig(Frozen):
+class GoModelConfig(SystemsConfig):
     """A Gō model of one or several proteins.
 
     Attributes:
@@ -52,34 +51,11 @@ class GoModelConfig(Frozen):
     """
 
     kind: Literal["go-model"] = "go-model"
-    name: Name
-    description: str = ""
-    systems: tuple[System, ...] = pydantic.Field(min_length=1)
-    split: str = "block-v1"
-    force_map: str | None = None
     scale: Literal["population", "forces"] | Annotated[float, pydantic.Field(gt=0, lt=1e3)] = (
         "population"
     )
     constants: GoConstants = GoConstants()
     calibration: Calibration = Calibration()
-    seed: int = pydantic.Field(default=1, ge=0)
-    threads: int | None = pydantic.Field(default=None, ge=1)
-    licence: str = "MIT"
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "system" in data:
-            if "systems" in data:
-                raise ValueError("system or systems, not both")
-            data = dict(data)
-            data["systems"] = (data.pop("system"),)
-        return data
-
-    @property
-    def system(self) -> str:
-        """The one system, or the names of all with a + between them."""
-        return "+".join(self.systems)
 
     def as_training(self) -> TrainingConfig:
         """Return the settings of the data, in the form in which a training run opens them."""

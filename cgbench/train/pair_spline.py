@@ -10,7 +10,7 @@ number. The same sums over the validation part give its loss for any c, by which
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import pydantic
@@ -19,13 +19,12 @@ import yaml
 from numpy.typing import NDArray
 
 from cgbench import config as files
-from cgbench.config import Frozen
 from cgbench.errors import ValidationError
 from cgbench.models import NetworkPotential, PairSpline, PairSplineSettings, PotentialSpec
 from cgbench.models.pair_spline import POLYNOMIALS, chain_pairs
 from cgbench.priors import PriorFitSettings, PriorParameters
 from cgbench.progress import Progress, silent
-from cgbench.train.config import Name, System, TrainingConfig
+from cgbench.train.config import System, SystemsConfig, TrainingConfig
 from cgbench.train.fitting import fit_material_prior
 from cgbench.train.force_frames import (
     finish_fit,
@@ -43,7 +42,7 @@ Double = NDArray[np.float64]
 _ROWS = 16384
 
 
-class PairSplineConfig(Frozen):
+class PairSplineConfig(SystemsConfig):
     """A pairwise spline potential of one or several proteins.
 
     Attributes:
@@ -60,46 +59,19 @@ class PairSplineConfig(Frozen):
     """
 
     kind: Literal["pair-spline"] = "pair-spline"
-    name: Name
-    description: str = ""
-    systems: tuple[System, ...] = pydantic.Field(min_length=1)
-    split: str = "block-v1"
     left_out: System | None = None
     balance: Literal["frames", "systems"] = "frames"
     maximum_frames: int | None = pydantic.Field(default=20_000, ge=1)
-    force_map: str | None = None
     spline: PairSplineSettings = PairSplineSettings()
     prior: PriorFitSettings = PriorFitSettings()
     regularisation: tuple[float, ...] = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     smoothness: float = pydantic.Field(default=10.0, ge=0, allow_inf_nan=False)
-    seed: int = pydantic.Field(default=1, ge=0)
-    threads: int | None = pydantic.Field(default=None, ge=1)
-    licence: str = "MIT"
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        data = dict(data)
-        if "system" in data:
-            if "systems" in data:
-                raise ValueError("system or systems, not both")
-            data["systems"] = (data.pop("system"),)
-        if isinstance(data.get("left_out"), str):
-            data.setdefault("split", f"lopo-{data['left_out']}")
-        return data
 
     @pydantic.model_validator(mode="after")
     def _positive(self) -> Self:
         if not self.regularisation or not all(0.0 < one < 1e6 for one in self.regularisation):
             raise ValueError("regularisation must hold numbers above 0")
         return self
-
-    @property
-    def system(self) -> str:
-        """The one system, or the names of all with a + between them."""
-        return "+".join(self.systems)
 
     def as_training(self) -> TrainingConfig:
         """Return the settings of the data, in the form in which a training run opens them."""
