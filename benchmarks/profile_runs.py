@@ -8,8 +8,9 @@ the published prior, single precision, one thread, written to a file every 25 st
 checkpoints, all by ``cgbench.simulation.simulate``. Training is one epoch of the reference
 architecture on the embedded sample by ``cgbench.train.train`` with batches of 256 frames.
 
-Parts are timed inside those runs. The network of a simulation is one compiled function; its parts
-are timed by themselves on positions of the run, and its time is divided in their proportion. Takes
+Parts are timed inside those runs. Steps of a simulation are one compiled function; prior and
+integrator are timed by themselves, and what is left, the network, is divided in the proportion of
+its parts, which are timed by themselves, too. Takes
 about two minutes.
 """
 
@@ -31,12 +32,12 @@ from simulation_tables import write_page
 
 from cgbench import provenance, registry
 from cgbench.config import Frozen, write_model
-from cgbench.kernels import activation, network, pairs
-from cgbench.kernels.chain import ChainKernel
+from cgbench.kernels import activation, network, pair_vectors, pairs, products
+from cgbench.kernels.chain import BLOCK_BEADS, ChainKernel, Motion
+from cgbench.kernels.steps import Replicas
 from cgbench.kernels.training import TrainingKernel
 from cgbench.models import FusedForceLoss, FusedPotential, NetworkPotential
 from cgbench.simulation import simulate
-from cgbench.simulation.langevin import Baoab
 from cgbench.simulation.run import Run
 from cgbench.simulation.streams import ReplicaStreams
 from cgbench.train import TrainingConfig, train
@@ -106,9 +107,9 @@ def least(function: Callable[[], Any], repeats: int) -> float:
 def network_parts(case: Case, repeats: int) -> dict[str, float]:
     """Return the seconds of the parts of one evaluation of a block of replicas."""
     fused = FusedPotential(case.potential(), case.system().bead_types)
-    arrays, constants = fused._kernel._network, fused._kernel._rational
+    arrays, constants = fused.kernel._network, fused.kernel._rational
     assert arrays is not None
-    n = max(1, min(REPLICAS, 320 // case.n_beads))
+    n = max(1, min(REPLICAS, BLOCK_BEADS // case.n_beads))
     n_rows = n * case.n_beads
     generator = np.random.default_rng(SEED)
     work = network.workspace(arrays, n)
@@ -116,8 +117,8 @@ def network_parts(case: Case, repeats: int) -> dict[str, float]:
         rows[...] = generator.normal(scale=0.1, size=rows.shape)
     positions = np.repeat(case.native[None], n, axis=0)
     lower, upper, per_spacing = arrays.cutoffs
-    lists = (work.start[: n_rows + 1], work.second)
-    place, weights, slopes = work.place, work.weights, work.slopes
+    start, second = lists = (work.start[: n_rows + 1], work.second)
+    place, weights, slopes, partial = work.place, work.weights, work.slopes, work.partial
     sent, received = work.sent[1, :n_rows], work.received[:n_rows]
     change, pulled, active = work.change[:n_rows], work.pulled[:n_rows], work.active[1, :n_rows]
     table, forces = arrays.tables[1], np.zeros((n_rows, 3), np.float32)
@@ -128,23 +129,27 @@ def network_parts(case: Case, repeats: int) -> dict[str, float]:
         n_pairs = pairs.find_pairs(positions, lower, upper, lists, work.differences, work.distances)
         distances = work.distances[:n_pairs]
         pairs.place_pairs(distances, lower, per_spacing, n_intervals, place, weights)
-        slopes[:n_pairs] = 0
+        partial[:n_pairs] = 0
+        pair_vectors.summed_slopes(partial, n_pairs, slopes)
         pairs.pair_forces(lists, work.differences, work.distances, slopes, forces)
 
     def forward() -> None:
-        pairs.send_messages(lists, place, weights, table, sent, received)
+        pair_vectors.send_vectors(
+            start, second, place, weights, table, sent, received, partial.shape[1]
+        )
 
     def back() -> None:
-        pairs.pull_back(lists, place, weights, table, sent, received, slopes, pulled)
+        pair_vectors.pull_vectors(
+            start, second, place, weights, table, sent, received, partial, pulled, partial.shape[1]
+        )
 
     def product() -> None:
-        np.dot(received, arrays.receive_forward[1], change)
+        products.multiply(received, arrays.receive_forward[1], change)
 
     def tanh() -> None:
         activation.add_bias_tanh(active, arrays.receive_bias[1], constants)
         activation.times_tanh_slope(change, active)
-        network._add_rows(work.features[:n_rows], change, arrays.update_bias[1])
-        network._add_rows(work.features[:n_rows], change, None)
+        network.add_bias(work.features[:n_rows], arrays.update_bias[1])
 
     find()
     taken = {
@@ -154,6 +159,24 @@ def network_parts(case: Case, repeats: int) -> dict[str, float]:
     }
     whole = sum(taken.values())
     return {name: seconds / whole for name, seconds in taken.items()}
+
+
+def integrator_seconds(positions: np.ndarray) -> float:
+    """Return the seconds of a step without forces or noise to draw."""
+    n_replicas, n_beads, _ = positions.shape
+    kernel = ChainKernel(n_beads, np.float32, None, None)
+    replicas = Replicas(
+        positions=positions.copy(),
+        velocities=np.zeros_like(positions),
+        forces=np.zeros_like(positions),
+        alive=np.ones(n_replicas, np.bool_),
+        spread=np.zeros(n_replicas, np.float32),
+        network_energy=np.zeros(n_replicas),
+        prior_energy=np.zeros(n_replicas),
+    )
+    noise = np.zeros((25, *positions.shape), np.float32)
+    motion = Motion(np.zeros(3, np.float32), noise, 0, lambda part: None)
+    return least(lambda: kernel.advance(25, replicas, motion), 50) / 25
 
 
 def profile_simulation(case: Case, n_frames: int, folder: Path) -> Profile:
@@ -171,10 +194,8 @@ def profile_simulation(case: Case, n_frames: int, folder: Path) -> Profile:
     alone = NetworkPotential(None, potential.prior, potential.spec)
     prior = FusedPotential(alone, case.system().bead_types)
     with Stopwatch() as watch:
-        watch.watch("kernel", ChainKernel, "__call__")
-        watch.watch("noise", ReplicaStreams, "noise")
-        watch.watch("integrator", Baoab, "before_forces")
-        watch.watch("integrator", Baoab, "after_forces")
+        watch.watch("kernel", ChainKernel, "advance")
+        watch.watch("noise", ReplicaStreams, "draw")
         for name in ("_output", "_close", "save"):
             watch.watch("writing", Run, name)
         watch.watch("run", Run, "finish")
@@ -185,10 +206,12 @@ def profile_simulation(case: Case, n_frames: int, folder: Path) -> Profile:
         taken = dict(watch.seconds)
     positions = np.repeat(case.native[None], REPLICAS, axis=0)
     n_steps = 25 * n_frames
-    of_prior = n_steps * least(lambda: prior._kernel(positions), 50)
-    of_network = taken["kernel"] - of_prior
+    of_prior = n_steps * least(lambda: prior.kernel(positions), 50)
+    integrator = n_steps * integrator_seconds(positions)
+    of_network = taken["kernel"] - taken["noise"] - of_prior - integrator
     parts = {name: share * of_network for name, share in network_parts(case, 50).items()}
-    parts.update({"prior": of_prior, **{k: taken[k] for k in ("noise", "integrator", "writing")}})
+    parts.update(prior=of_prior, noise=taken["noise"], integrator=integrator)
+    parts["writing"] = taken["writing"]
     whole = taken["run"]
     parts["Python"] = whole - sum(parts.values())
     return Profile(

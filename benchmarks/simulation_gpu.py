@@ -32,9 +32,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from simulation_cases import CASES, Case, read_case, weights
+from simulation_floor import PRODUCTS, WIDTH
 from simulation_gpu_rows import BATCHES, REPLICAS, Results, SimulationRow, TrainingRow, not_run
 from simulation_gpu_tables import RESULTS, write_page
-from simulation_measures import PRODUCTS, SEED, SETTINGS, WIDTH
+from simulation_measures import SEED, SETTINGS
 from training import globule
 
 from cgbench import load, provenance

@@ -5,20 +5,18 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from unittest import mock
 
 import numpy as np
 import torch
 from simulation_cases import Case, weights
-from threadpoolctl import ThreadpoolController
+from simulation_floor import Clock, seconds_of
 
 from cgbench import registry
 from cgbench.config import Frozen
-from cgbench.kernels.compiled import compiled
 from cgbench.models import NetworkPotential
 from cgbench.provenance import Hardware
 from cgbench.simulation import choose_engine, simulate
@@ -27,20 +25,20 @@ from cgbench.simulation.langevin import LangevinSettings
 from cgbench.simulation.run import Run
 from cgbench.simulation.streams import STEPS_PER_BLOCK, ReplicaStreams
 
-Clock = Literal["wall", "processor"]
-
 PEER = Path(__file__).parent / "peers" / "simulation_torchmd.py"
 SETTINGS = LangevinSettings(timestep=0.001, friction=1.0, temperature=350.0, mass=12.0)
 SEED = 1
-#: Products of 128 × 128 for each bead: eleven forward and twelve back.
-PRODUCTS, WIDTH = 23, 128
 STEPS_PER_FRAME = (10, 25, 100)
+#: Steps between the frames of the protocols that ship.
+STEPS_AT_ONCE = 25
 N_FRAMES = 200
-FLOOR_ROWS = (160, 320, 640, 1280, 2560)
 
 
 class SpeedRow(Frozen):
-    """Steps a second of all replicas together; ``floor_ratio`` is our time over the floor's."""
+    """Steps a second of all replicas together; ``floor_ratio`` is our time over the floor's.
+
+    ``matrix_gigaflops`` is the rate of the floor's products, the better of ours and the library's.
+    """
 
     case: str
     n_beads: int
@@ -51,6 +49,7 @@ class SpeedRow(Frozen):
     peer: float | None
     ratio: float | None
     matrix_gigaflops: float
+    library_gigaflops: float
     floor_ratio: float
     pairs_within_cutoff: float
     hardware: Hardware
@@ -85,20 +84,13 @@ class FramesRow(Frozen):
     share: float
 
 
-def seconds_of(clock: Clock) -> float:
-    """Return seconds on a clock."""
-    return time.perf_counter() if clock == "wall" else time.process_time()
-
-
 def dynamics_of(case: Case, n_replicas: int, threads: int) -> tuple[ReplicaDynamics, str]:
     """Return warm dynamics of a case as a simulation runs them, and their engine."""
     torch.set_num_threads(threads)
     system = case.system()
     engine = choose_engine(case.potential(), system.bead_types, torch.float32)
     streams = ReplicaStreams(SEED, range(n_replicas), case.n_beads)
-    dynamics = ReplicaDynamics(
-        engine.evaluate, SETTINGS, streams, system.starts.repeat(n_replicas, 1, 1)
-    )
+    dynamics = engine.dynamics(SETTINGS, streams, system.starts.repeat(n_replicas, 1, 1))
     return dynamics, f"{engine.name}: {engine.reason}"
 
 
@@ -172,10 +164,10 @@ class Peer:
 
 
 def own_steps(dynamics: ReplicaDynamics, n_steps: int, clock: Clock) -> float:
-    """Return the seconds of one step of ours."""
+    """Return the seconds of one step of ours, a frame's steps at a time."""
     began = seconds_of(clock)
-    for _ in range(n_steps):
-        dynamics.advance()
+    for first in range(0, n_steps, STEPS_AT_ONCE):
+        dynamics.advance(min(STEPS_AT_ONCE, n_steps - first))
     return (seconds_of(clock) - began) / n_steps
 
 
@@ -200,53 +192,6 @@ def take_turns(
     return min(ours), min(theirs, default=None)
 
 
-@compiled
-def _products(rows: Any, matrix: Any, out: Any, n: int) -> None:
-    for _ in range(n):
-        np.dot(rows, matrix, out)
-
-
-def matrix_rate(threads: int, clock: Clock) -> float:
-    """Return GFLOP/s of rows times a matrix of 128 × 128, of all threads; the best number of rows.
-
-    The call is the one that the compiled loops make, so it ends in the same library.
-    """
-    generator = np.random.default_rng(SEED)
-    matrix = generator.normal(size=(WIDTH, WIDTH)).astype(np.float32)
-    best = 0.0
-    with (
-        ThreadpoolController().limit(limits=1, user_api="blas"),
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        for n_rows in FLOOR_ROWS:
-            sets = [
-                generator.normal(size=(n_rows, WIDTH)).astype(np.float32) for _ in range(threads)
-            ]
-            outs = [np.empty_like(rows) for rows in sets]
-            n = max(1, 100_000 // n_rows)
-            for _ in range(6):
-                began = seconds_of(clock)
-                jobs = [
-                    pool.submit(_products, a, matrix, c, n) for a, c in zip(sets, outs, strict=True)
-                ]
-                for job in jobs:
-                    job.result()
-                taken = seconds_of(clock) - began
-                best = max(best, threads * n * 2e-9 * n_rows * WIDTH * WIDTH / taken)
-    return best
-
-
-def matrix_kernels() -> str:
-    """Return for which processor the library of matrix products has kernels in use."""
-    libraries = ThreadpoolController().select(user_api="blas").info()
-    return ", ".join(sorted({str(one.get("architecture")) for one in libraries}))
-
-
-def floor_seconds(n_beads: int, gigaflops: float) -> float:
-    """Return the seconds of a step if there were nothing but dense layers at full speed."""
-    return PRODUCTS * 2e-9 * WIDTH * WIDTH * n_beads / gigaflops
-
-
 def measure_growth(case: Case, n_replicas: int, seconds: float) -> GrowthRow:
     """Measure the step of so many replicas of a chain."""
     dynamics, _ = dynamics_of(case, n_replicas, 1)
@@ -260,39 +205,39 @@ def measure_growth(case: Case, n_replicas: int, seconds: float) -> GrowthRow:
 
 
 def measure_parts(case: Case, n_replicas: int, seconds: float) -> PartsRow:
-    """Measure the parts of a step within the same steps, so that what else runs hits them alike."""
+    """Measure a step, and its parts by themselves on the same positions, in turns."""
     system, potential = case.system(), case.potential()
     alone = NetworkPotential(None, potential.prior, potential.spec)
-    torch.set_num_threads(1)
+    dynamics, _ = dynamics_of(case, n_replicas, 1)
     both = choose_engine(potential, system.bead_types, torch.float32).evaluate
     prior = choose_engine(alone, system.bead_types, torch.float32).evaluate
-    taken = dict.fromkeys(("forces", "prior", "noise"), 0.0)
-
-    def timed(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def wrapper(argument: Any) -> Any:
-            began = time.process_time()
-            result = function(argument)
-            taken[name] += time.process_time() - began
-            return result
-
-        return wrapper
-
-    prior = timed("prior", prior)
     streams = ReplicaStreams(SEED, range(n_replicas), case.n_beads)
-    starts = system.starts.repeat(n_replicas, 1, 1)
-    with mock.patch.object(streams, "noise", timed("noise", streams.noise)):
-        dynamics = ReplicaDynamics(timed("forces", both), SETTINGS, streams, starts)
-        n_steps = whole_blocks(own_steps(dynamics, STEPS_PER_BLOCK, "processor"), seconds)
-        taken.update(dict.fromkeys(taken, 0.0))
-        whole = n_steps * own_steps(dynamics, n_steps, "processor")
-        for _ in range(n_steps):
-            prior(dynamics.state.positions)
+    normals = np.empty((STEPS_PER_BLOCK, n_replicas, case.n_beads, 3), np.float32)
+    n_steps = whole_blocks(own_steps(dynamics, STEPS_PER_BLOCK, "processor"), seconds / 10)
+
+    def busy(function: Callable[[], object], repeats: int) -> float:
+        began = time.process_time()
+        for _ in range(repeats):
+            function()
+        return time.process_time() - began
+
+    positions = dynamics.state.positions
+    turns = [
+        (
+            n_steps * own_steps(dynamics, n_steps, "processor"),
+            busy(lambda: both(positions), n_steps),
+            busy(lambda: prior(positions), n_steps),
+            busy(lambda: streams.draw(0, normals), n_steps // STEPS_PER_BLOCK),
+        )
+        for _ in range(10)
+    ]
+    whole, forces, of_prior, noise = np.min(turns, axis=0).tolist()
     return PartsRow(
         case=case.name,
-        network=(taken["forces"] - taken["prior"]) / whole,
-        prior=taken["prior"] / whole,
-        noise=taken["noise"] / whole,
-        integrator=1.0 - (taken["forces"] + taken["noise"]) / whole,
+        network=(forces - of_prior) / whole,
+        prior=of_prior / whole,
+        noise=noise / whole,
+        integrator=1.0 - (forces + noise) / whole,
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final, Literal
 
+from cgbench import registry
 from cgbench.config import Frozen
 from cgbench.models import GraphNetworkSettings, PairSplineSettings
 from cgbench.registry import Protocol
@@ -26,27 +27,48 @@ class Case(Frozen):
         network: Shape of all networks; far smaller than the reference architecture.
         optimiser: How they are trained.
         frame_stride: Every how many frames train.
-        length: ps of each replica that is scored.
+        screening_length: ps of the first stage of the variants' test.
+        second_stage: Protocol of its second stage; None leaves it out.
         n_resamples: Resamples of the scores.
     """
 
     systems: tuple[str, ...] = PROTEINS
     variants: tuple[str, ...] = tuple(VARIANTS)
-    data: SyntheticSettings = SyntheticSettings()
+    data: SyntheticSettings = SyntheticSettings(
+        length=64.0, skipped=24.0, n_microstates=50, n_resamples=50
+    )
     network: GraphNetworkSettings = GraphNetworkSettings(
-        embedding_dimension=32, num_filters=32, num_layers=2, num_rbf=12, max_bead_type=23
+        embedding_dimension=16, num_filters=16, num_layers=1, num_rbf=12, max_bead_type=23
     )
     optimiser: OptimiserSettings = OptimiserSettings(
-        learning_rate=2e-3, factor=0.5, patience=2, batch_size=128, maximum_epochs=15
+        learning_rate=5e-3, factor=0.5, patience=1, batch_size=32, maximum_epochs=6
     )
     frame_stride: int = 4
-    length: float = 240.0
-    n_resamples: int = 100
+    screening_length: float = 32.0
+    second_stage: str | None = "smoke"
+    n_resamples: int = 50
 
     @property
     def protocol(self) -> Protocol:
-        """How rows are simulated: as the data were, so that only the potential differs."""
-        return self.data.protocol(length=self.length, drop_fraction=0.1)
+        """How rows are simulated: as the data that were kept, so that only the potential differs.
+
+        From the same frames, and nothing is dropped: frames of the generating potential are then
+        distributed as the data at every time, in equilibrium or not.
+        """
+        return self.data.protocol(length=self.data.length, drop_fraction=0.0)
+
+    @property
+    def screening(self) -> Protocol:
+        """First stage of the variants' test: shorter than the registry's, with larger steps."""
+        registered = registry.protocol(registry.mutant_screening().protocol)
+        changed = {
+            "id": "synthetic-mutants",
+            "description": "Variants of synthetic systems, from their native structures.",
+            "length": self.screening_length,
+            "timestep": self.data.timestep,
+            "output_interval": self.data.interval,
+        }
+        return Protocol.model_validate(registered.model_dump() | changed)
 
     def training(self, left_out: str | None) -> TrainingConfig:
         """Return the training on all proteins, or on all but one."""
@@ -73,7 +95,7 @@ class Case(Frozen):
             description="Fitted to synthetic data; it says nothing about proteins.",
             systems=self.systems,
             balance="systems",
-            maximum_frames=1000,
+            maximum_frames=200,
             spline=PairSplineSettings(),
             threads=1,
         )
@@ -84,9 +106,10 @@ CASES: Final[dict[Size, Case]] = {
     "quick": Case(
         systems=("chignolin", "trpcage", "bba"),
         variants=(),
-        data=SyntheticSettings(n_trajectories=16, length=80.0, skipped=16.0, n_microstates=40),
-        frame_stride=1,
-        length=80.0,
+        data=SyntheticSettings(
+            n_trajectories=16, length=32.0, skipped=16.0, n_microstates=20, n_resamples=20
+        ),
+        frame_stride=2,
         n_resamples=20,
     ),
     # For tests: whether every stage runs, not whether the answers come out.
@@ -101,7 +124,6 @@ CASES: Final[dict[Size, Case]] = {
         ),
         optimiser=OptimiserSettings(learning_rate=5e-3, batch_size=32, maximum_epochs=2),
         frame_stride=1,
-        length=24.0,
         n_resamples=5,
     ),
 }

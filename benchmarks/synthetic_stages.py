@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import pydantic
 import torch
 from synthetic_cases import MULTI_PROTEIN, PAIR_SPLINE, Case
 
@@ -23,7 +26,7 @@ from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.mutants import evaluate_mutants
 from cgbench.pipeline.simulate import system_input
 from cgbench.simulation import simulate
-from cgbench.store import find_reference, read_trajectories
+from cgbench.store import find_reference, open_store, read_trajectories
 from cgbench.testing.synthetic import data_key, generating_model
 from cgbench.train import train
 from cgbench.train.pair_spline import train_pair_spline
@@ -42,8 +45,10 @@ class Row(Frozen):
         row: What was scored.
         status: ``ok``, or ``failed`` with the reason.
         reason: Why it failed.
-        force_mse: Mean square force error on the test part, (kcal/mol/Å)²; None for no model.
-        w1_tic1: Wasserstein distance on the first slow coordinate, in σ of the reference.
+        forces: Mean square force error on each trajectory of the test part, (kcal/mol/Å)²; none
+            for no model.
+        w1_tic1: Wasserstein distance on the first slow coordinate, in σ of the reference; None
+            where only forces were looked at.
         w1_lo: Lower end of its 95 % interval.
         w1_hi: Upper end.
         fes_rmse: Error of the free energy surface in kcal/mol.
@@ -54,7 +59,7 @@ class Row(Frozen):
     row: RowName
     status: Literal["ok", "failed"] = "ok"
     reason: str | None = None
-    force_mse: float | None = None
+    forces: tuple[float, ...] = ()
     w1_tic1: float | None = None
     w1_lo: float | None = None
     w1_hi: float | None = None
@@ -68,17 +73,23 @@ class VariantRow(Frozen):
     Attributes:
         variant: Its key.
         row: ``generating`` of the variant, ``multi-protein`` or its ``prior``.
-        force_mse: Mean square force error on the variant's test part, (kcal/mol/Å)².
+        forces: Mean square force error on each trajectory of its test part, (kcal/mol/Å)².
         status: What became of it in the first stage of the variants' test; None where that was
             not done.
         median_q: Median fraction of native contacts at the end of it.
+        controls: What became of the controls of its parent there.
+        recovered: Whether the native state was reached from an unfolded start in the second stage;
+            None where there was none.
     """
 
     variant: str
     row: Literal["generating", "multi-protein", "prior"]
-    force_mse: float
+    forces: tuple[float, ...]
     status: str | None = None
     median_q: float | None = None
+    controls: dict[str, str] = pydantic.Field(default_factory=dict)
+    recovered: bool | None = None
+    synthetic: Literal[True] = True
 
 
 class _Kept(Frozen):
@@ -142,10 +153,14 @@ def score_stage(case: Case, work: Path, home: Path, system: str) -> list[Row]:
                 bundle, seed=case.data.seed, n_resamples=case.n_resamples, workers=1
             )
         if path is None:
-            scored = md_split_half(bundle, seed=case.data.seed, reference=statistics)
+            row = _row(
+                system, name, md_split_half(bundle, seed=case.data.seed, reference=statistics)
+            )
+        elif name == PAIR_SPLINE:
+            row = Row(system=system, row=name, forces=_forces(load_model(path), system, home))
         else:
-            scored = _scored(case, home, system, name, path, folder, statistics)
-        row = _row(system, name, scored)
+            row = _row(system, name, _scored(case, home, system, name, path, folder, statistics))
+            row = row.model_copy(update={"forces": _forces(load_model(path), system, home)})
         write_model(kept, _Kept(made_from=made_from, row=row))
         rows.append(row)
     return rows
@@ -162,10 +177,13 @@ def _scored(
 ) -> Scored:
     potential, identity = load_model(path), model_hash(path)
     bundle = read_reference(find_reference(system, home))
+    store = open_store(system, home)
+    firsts = [first for first, _ in store.trajectory_bounds]
+    starts = np.concatenate([store.coordinates(first, first + 1) for first in firsts])
     out = folder / f"{name}-{identity.removeprefix('sha256:')[:12]}.zarr"
     simulate(
         potential,
-        system_input(system, home, bundle),
+        replace(system_input(system, home, bundle), starts=torch.from_numpy(starts)),
         case.protocol,
         seed=case.data.seed + 1,
         out=out,
@@ -175,7 +193,6 @@ def _scored(
         Ensemble.from_trajectory_set(read_trajectories(out, system), name=name),
         bundle,
         protocol=case.protocol,
-        force_errors=force_errors(potential, system, home=home),
         seed=case.data.seed,
         reference=statistics,
         workers=1,
@@ -187,13 +204,11 @@ def _scored(
 def _row(system: str, name: RowName, scored: Scored) -> Row:
     metrics = scored.result.metrics
     first = metrics["w1_tic1"]
-    errors = scored.force_errors
     return Row(
         system=system,
         row=name,
         status="ok" if scored.result.status == "ok" else "failed",
         reason=scored.result.reason,
-        force_mse=None if errors is None else float(errors.squared.sum() / errors.count.sum()),
         w1_tic1=first.value,
         w1_lo=first.lo,
         w1_hi=first.hi,
@@ -201,26 +216,48 @@ def _row(system: str, name: RowName, scored: Scored) -> Row:
     )
 
 
+def _forces(potential: NetworkPotential, system: str, home: Path) -> tuple[float, ...]:
+    """Return the mean square force error on each trajectory of the test part."""
+    errors = force_errors(potential, system, home=home)
+    return tuple((errors.squared / errors.count).tolist())
+
+
 def variant_stage(case: Case, work: Path, home: Path) -> list[VariantRow]:
-    """Test the multi-protein model on variants: forces, and whether they stay folded."""
+    """Test the multi-protein model and its prior on variants: forces, and what stays folded."""
     if not case.variants:
         return []
-    model, prior = work / MULTI_PROTEIN / "model.pt", work / MULTI_PROTEIN / "prior.pt"
-    outcome = evaluate_mutants(model, case.variants, protocol=None, out=work / "mutants", home=home)
-    found = {one.key: one for one in outcome.variants}
+    tested: dict[str, Path] = {
+        MULTI_PROTEIN: work / MULTI_PROTEIN / "model.pt",
+        "prior": work / MULTI_PROTEIN / "prior.pt",
+    }
+    outcomes = {
+        name: evaluate_mutants(
+            path,
+            case.variants,
+            protocol=case.second_stage if name == MULTI_PROTEIN else None,
+            screening=case.screening,
+            out=work / "mutants" / name,
+            home=home,
+        )
+        for name, path in tested.items()
+    }
     rows = []
     for variant in case.variants:
-        models = {"generating": generating_model(home, variant), MULTI_PROTEIN: model}
-        for name, path in {**models, "prior": prior}.items():
-            errors = force_errors(load_model(path), data_key(variant), home=home)
-            tested = found.get(variant) if name == MULTI_PROTEIN else None
+        own = data_key(variant)
+        exact = _forces(load_model(generating_model(home, variant)), own, home)
+        rows.append(VariantRow(variant=variant, row="generating", forces=exact))
+        for name in (MULTI_PROTEIN, "prior"):
+            (found,) = (one for one in outcomes[name].variants if one.key == variant)
+            (parent,) = (one for one in outcomes[name].parents if one.parent == found.parent)
             rows.append(
                 VariantRow(
                     variant=variant,
-                    row=name,
-                    force_mse=float(errors.squared.sum() / errors.count.sum()),
-                    status=None if tested is None else tested.status,
-                    median_q=None if tested is None else tested.median_q,
+                    row="prior" if name == "prior" else "multi-protein",
+                    forces=_forces(load_model(tested[name]), own, home),
+                    status=found.status,
+                    median_q=found.median_q,
+                    controls={one.name: one.status for one in parent.controls},
+                    recovered=found.recovered,
                 )
             )
     return rows

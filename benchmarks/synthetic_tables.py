@@ -1,8 +1,11 @@
 """Tables of docs/synthetic.md from the results of the benchmark, between markers."""
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
+
+from synthetic_answers import ROUNDING, interval
 
 from cgbench.config import write_atomic
 
@@ -46,10 +49,19 @@ def systems_table(found: Any) -> str:
 def forces_table(found: Any) -> str:
     """Return mean square force errors."""
     rows = [
-        [f"`{system}`", *(_number(by_row[name]["force_mse"], ".3g") for name in MODELS)]
+        [f"`{system}`", *(_error(by_row[name]["forces"]) for name in MODELS)]
         for system, by_row in _by_system(found).items()
     ]
     return table(["protein", *MODELS], rows)
+
+
+def _error(forces: list[float]) -> str:
+    mean = sum(forces) / len(forces)
+    # Rounding, and no statement about a potential.
+    if mean < ROUNDING:
+        return f"{mean:.0e}"
+    low, high = interval(forces)
+    return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def scores_table(found: Any) -> str:
@@ -61,12 +73,12 @@ def scores_table(found: Any) -> str:
         ends = f"{_number(row['w1_lo'], '.2f')}, {_number(row['w1_hi'], '.2f')}"
         return f"{_number(row['w1_tic1'], '.2f')} [{ends}]"
 
-    names = (*MODELS, "md_split_half")
+    simulated = [name for name in MODELS if name != "pair-spline"]
     rows = [
-        [f"`{system}`", *(cell(by_row[name]) for name in names)]
+        [f"`{system}`", *(cell(by_row[name]) for name in (*simulated, "md_split_half"))]
         for system, by_row in _by_system(found).items()
     ]
-    return table(["protein", *MODELS, "noise floor"], rows)
+    return table(["protein", *simulated, "noise floor"], rows)
 
 
 def variants_table(found: Any) -> str:
@@ -75,22 +87,44 @@ def variants_table(found: Any) -> str:
         [
             f"`{one['variant']}`",
             one["row"],
-            f"{one['force_mse']:.3g}",
+            _error(one["forces"]),
             one["status"] or "–",
             _number(one["median_q"], ".2f"),
+            ", ".join(f"{name} {status}" for name, status in one["controls"].items()) or "–",
+            {True: "yes", False: "no", None: "–"}[one["recovered"]],
         ]
         for one in found["variants"]
     ]
-    return table(["variant", "model", "force error", "stage one", "median Q"], rows)
+    heading = ["variant", "model", "force error", "stage one", "median Q", "controls", "recovered"]
+    return table(heading, rows)
 
 
 def answers_table(found: Any) -> str:
     """Return which known answers came out."""
     rows = [
-        [one["statement"], f"{one['holds']} of {one['cases']}", ", ".join(one["failing"]) or "–"]
+        [
+            one["statement"],
+            f"{one['holds']} of {one['cases']}",
+            ", ".join(one["open"]) or "–",
+            ", ".join(one["failing"]) or "–",
+            _ratios(one["ratios"]),
+        ]
         for one in found["answers"]
     ]
-    return table(["known answer", "holds", "but for"], rows)
+    return table(["known answer", "holds", "open", "does not hold", "ratio of force errors"], rows)
+
+
+def _ratios(found: dict[str, dict[str, float]]) -> str:
+    """Return the median over the cases, and the least and largest with its interval."""
+    if not found:
+        return "–"
+    ordered = sorted(found.items(), key=lambda item: item[1]["value"])
+    told = [
+        f"{one['value']:.2f} [{one['lo']:.2f}, {one['hi']:.2f}] ({name})"
+        for name, one in (ordered[0], ordered[-1])
+    ]
+    middle = statistics.median(one["value"] for one in found.values())
+    return f"median {middle:.2f}, from {told[0]} to {told[1]}"
 
 
 def tables(found: Any) -> dict[str, str]:

@@ -9,12 +9,14 @@ author = "The cgbench developers"
 copyright = "2026, The cgbench developers"  # noqa: A001
 release = cgbench.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 exclude_patterns = ["_build", "schemas"]
 html_theme = "furo"
 html_title = "cgbench"
 autodoc_typehints = "description"
+# Attributes as a list in the docstring of their class: once, also where they are properties.
+napoleon_use_ivar = True
 
 
 def escape_bars(

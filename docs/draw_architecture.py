@@ -1,9 +1,11 @@
-"""Draws docs/architecture.svg, the data flow of the whole suite: python docs/draw_architecture.py.
+"""Draws docs/architecture.svg and docs/layers.svg: python docs/draw_architecture.py.
 
-Boxes are things on disk or in memory, arrows are verbs. The picture is written by this file alone,
-with no fonts or files from elsewhere, and is the same on every machine.
+The first is the data flow of the whole suite: boxes are things on disk or in memory, arrows are
+verbs. The second is the import layers of pyproject.toml. Both are written by this file alone, with
+no fonts or files from elsewhere, and are the same on every machine.
 """
 
+import tomllib
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -28,7 +30,7 @@ BOXES: Final = (
     ("prior", 540, 166, "prior", "bonds, repulsion, dihedrals"),
     ("bundle", 790, 104, "reference bundle", "TICA, FES, states, starts"),
     ("adapters", 290, 328, "other programs", "adapters, with --trust"),
-    ("samplers", 24, 328, "generative samplers", "structures without time"),
+    ("samplers", 24, 328, "samplers", "structures without time"),
     ("model", 290, 262, "model.pt", "network + prior, no code"),
     ("potential", 540, 262, "Potential", "energy and forces"),
     ("trajectories", 790, 262, "trajectories.zarr", "replicas, alive until"),
@@ -134,5 +136,50 @@ def draw() -> str:
     return "\n".join((*parts, *labels, "</svg>")) + "\n"
 
 
+def layers() -> list[list[str]]:
+    """Return the packages of each import layer, the highest first."""
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+    (found,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return [
+        [package.strip().removeprefix("cgbench.") for package in layer.split("|")]
+        for layer in found
+    ]
+
+
+def draw_layers() -> str:
+    """Return the picture of the layers as SVG."""
+    rows, gap, height, left, width = layers(), 8, 34, 60, 640
+    total = len(rows) * (height + gap) + gap
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 16} {total}" '
+        'font-family="sans-serif" role="img">',
+        "<title>Import layers, from the command line down</title>",
+        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+        'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="#3b4653"/></marker></defs>',
+        f'<rect width="{left + width + 16}" height="{total}" rx="12" fill="#fff"/>',
+        f'<path d="M34 {gap + 6}L34 {total - gap - 4}" stroke="#3b4653" stroke-width="1.6" '
+        'marker-end="url(#head)"/>',
+        f'<text transform="translate(24 {total / 2:g}) rotate(-90)" text-anchor="middle" '
+        'font-size="13" fill="#5b6470">imports</text>',
+    ]
+    for row, packages in enumerate(rows):
+        top = gap + row * (height + gap)
+        each = (width - gap * (len(packages) - 1)) / len(packages)
+        for column, name in enumerate(packages):
+            x = left + column * (each + gap)
+            parts.append(
+                f'<rect x="{x:g}" y="{top}" width="{each:g}" height="{height}" rx="7" '
+                'fill="#eaf2fa" stroke="#8a94a0"/>'
+                f'<text x="{x + each / 2:g}" y="{top + 22}" text-anchor="middle" font-size="14" '
+                f'fill="#1a1d21">{escape(name)}</text>'
+            )
+    return "\n".join((*parts, "</svg>")) + "\n"
+
+
+#: What this file writes, by name.
+PICTURES: Final = {"architecture.svg": draw, "layers.svg": draw_layers}
+
 if __name__ == "__main__":
-    Path(__file__).with_name("architecture.svg").write_text(draw(), encoding="utf-8")
+    for name, picture in PICTURES.items():
+        Path(__file__).with_name(name).write_text(picture(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Fixtures for the reference data, and the settings of property tests."""
+"""Fixtures for the reference data, settings of property tests, and the order of files."""
 
 import os
 import sys
@@ -16,6 +16,43 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default-cgbe
 # The servers of the tests are on this machine; a proxy that a machine is set up with is not.
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1,localhost"]))
+
+#: Files of half a minute and more, the longest first. Two workers take files in this order, so that
+#: neither is left with a long one when the other has nothing to do.
+_LONGEST = (
+    "test_tutorials.py",
+    "test_demo.py",
+    "test_known_answer.py",
+    "test_docs.py",
+    "test_data_stream.py",
+    "test_site_browser.py",
+    "test_report_browser.py",
+    "test_fused.py",
+    "test_fused_training.py",
+    "test_device.py",
+    "test_fused_dynamics.py",
+    "test_train_processes.py",
+    "test_train.py",
+    "test_evaluate_runs.py",
+    "test_fuzz.py",
+    "test_selection.py",
+    "test_verification.py",
+    "test_generate_run.py",
+    "test_download_process.py",
+    "test_paper_figures.py",
+    "test_remote_store.py",
+    "test_reference_verbs.py",
+    "test_prior_row.py",
+    "test_novelty.py",
+    "test_sweep.py",
+    "test_cli.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; within a file nothing moves."""
+    place = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def _require(condition: bool, reason: str) -> None:

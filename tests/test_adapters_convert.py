@@ -15,7 +15,7 @@ from click.testing import Result
 from fault_server import FaultServer
 from publisher import AT_HAND, place
 from toy_adapters import BEADS, GOLDEN, SETTINGS, save_checkpoint, their_weights
-from toy_networks import small_network, small_prior
+from toy_networks import SMALL, small_network, small_prior
 from typer.testing import CliRunner
 
 from cgbench import registry
@@ -23,7 +23,7 @@ from cgbench.adapters import load
 from cgbench.adapters.archives import checkpoint_in
 from cgbench.cli.main import app
 from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
-from cgbench.models import GraphNetwork, check_potential, load_model
+from cgbench.models import GraphNetwork, GraphNetworkSettings, check_potential, load_model
 from cgbench.registry import remote_files
 from cgbench.testing.strategies import random_chains
 
@@ -167,6 +167,23 @@ def test_the_published_archive_from_download_to_model(
     error = failure(convert(home / archive.path, *options, *settings))
     assert isinstance(error, ValidationError)
     assert "another " in error.message
+
+
+@pytest.mark.parametrize(("rbf_type", "activation"), [("expnorm", "silu"), ("gauss", "ssp")])
+def test_other_activations_and_radial_functions_are_carried_over(
+    tmp_path: Path, rbf_type: str, activation: str
+) -> None:
+    changed = {"rbf_type": rbf_type, "activation": activation}
+    network = GraphNetwork(GraphNetworkSettings(**(SMALL.model_dump() | changed)))
+    source = save_checkpoint(tmp_path / "a.ckpt", changed, their_weights(network))
+    out = tmp_path / "model.pt"
+    assert convert(source, "--out", out).exit_code == 0
+    converted = load_model(out)
+    assert isinstance(converted.network, GraphNetwork)
+    assert converted.network.settings.activation == activation
+    assert converted.network.settings.rbf_type == rbf_type
+    expected = network.energy_forces_chains(BEADS, POS)[0].detach()
+    torch.testing.assert_close(converted.chains(BEADS, POS).network_energy, expected)
 
 
 def test_without_the_published_force_field(tmp_path: Path) -> None:

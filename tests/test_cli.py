@@ -1,32 +1,70 @@
 """The command line as a user meets it: exit codes, messages, JSON, earlier results left intact."""
 
+import contextlib
 import io
 import json
 import os
 import pickle
 import subprocess
 import sys
+import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from cgbench import registry
+from cgbench.cli import main
 from cgbench.store import open_store
 
 SAMPLE = "chignolin-sample"
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def process(*arguments: str, cwd: Path) -> Done:
+    """Run a command in a process of its own, as a shell would."""
+    done = subprocess.run(
         [sys.executable, "-c", "from cgbench.cli import main; main()", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
-        env=os.environ | {"CGBENCH_HOME": str(cwd / "home"), "COLUMNS": "200"} | environment,
+        env=os.environ | {"CGBENCH_HOME": str(cwd / "home"), "COLUMNS": "200"},
         timeout=300,
         check=False,
     )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def run(*arguments: str, cwd: Path) -> Done:
+    """Run a command in this process, which has loaded everything: as `process`, but at once."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(cwd)
+        patch.setenv("CGBENCH_HOME", str(cwd / "home"))
+        patch.setenv("COLUMNS", "200")
+        patch.setattr("sys.argv", ["cgbench", *arguments])
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        except Exception:  # noqa: BLE001 - what Python does with an error that nobody catches
+            traceback.print_exc()
+            code = 1
+    assert code is None or isinstance(code, int)
+    return Done(code or 0, out.getvalue(), err.getvalue())
 
 
 def write_raw(folder: Path, n_frames: int = 60) -> Path:
@@ -58,7 +96,7 @@ def test_help_names_every_verb_and_loads_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert loaded.stdout.strip() == "[]"
-    shown = run("--help", cwd=tmp_path)
+    shown = process("--help", cwd=tmp_path)
     assert shown.returncode == 0
     for verb in ("demo", "info", "preprocess", "train", "check", "simulate", "evaluate", "report"):
         assert f" {verb} " in shown.stdout
@@ -98,6 +136,18 @@ def test_wrong_names_are_usage_errors(tmp_path: Path, arguments: tuple[str, ...]
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("info", "chignoln-sample"), ("frobnicate",), ("--version",)]
+)
+def test_a_process_does_what_the_others_here_do_without_one(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    alone, here = process(*arguments, cwd=tmp_path), run(*arguments, cwd=tmp_path)
+    assert alone[:2] == here[:2]
+    # Usage names the program, which is Python here.
+    assert alone.stderr.splitlines()[-1:] == here.stderr.splitlines()[-1:]
 
 
 def test_an_unknown_protein_is_answered_with_the_closest(tmp_path: Path) -> None:

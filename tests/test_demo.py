@@ -1,5 +1,7 @@
 """The main job end to end: the demo, its interruption, and the verbs on what it leaves behind."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -76,6 +78,7 @@ def test_report_says_how_far_to_trust_the_reference(outcome: DemoOutcome) -> Non
     assert "run is too short" in page
 
 
+@pytest.mark.slow
 def test_a_finished_demo_is_not_run_again(outcome: DemoOutcome, folder: Path) -> None:
     kept = [folder / "demo-network" / "model.pt", folder / "demo-network" / "logs" / "metrics.csv"]
     kept += list(folder.rglob("trajectories*run.json"))
@@ -102,26 +105,41 @@ def test_killed_while_training_and_while_simulating_it_resumes(
             # Losses and forces are the same to the last bit for the same number of threads.
             env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
         )
-        limit = time.monotonic() + 240
+        # Only a bound on hanging: on a busy machine the imports alone take minutes.
+        limit = time.monotonic() + 900
         while not mark.exists() and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.05)
         assert mark.exists()
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (out / "demo.json").exists()
+    # What the killed processes had finished is not done again.
+    kept = [out / "demo-network" / "model.pt", out / "demo-network" / "logs" / "metrics.csv"]
+    kept += list((out / "demo-network").rglob("trajectories*run.json"))
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert len(before) == 3
     resumed = run_demo(out, quick=True)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
     assert _strip(resumed.model_dump()) == _strip(outcome.model_dump())
 
 
-def test_evaluate_report_and_table_on_a_model(
-    outcome: DemoOutcome, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = tmp_path / "model.pt"
+@pytest.fixture(scope="module")
+def evaluated(outcome: DemoOutcome, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's run folder, with what the command printed beside it."""
+    out = tmp_path_factory.mktemp("evaluated")
+    model = out / "model.pt"
     shutil.copy(folder / "prior_only" / "model.pt", model)
-    run = tmp_path / "run"
-    arguments = ["evaluate", str(model), "--protocol", "smoke", "--out", str(run), "--json"]
-    app(arguments, standalone_mode=False)
-    printed = json.loads(capsys.readouterr().out)
+    arguments = ["evaluate", str(model), "--protocol", "smoke", "--out", str(out / "run"), "--json"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        app(arguments, standalone_mode=False)
+    (out / "printed.json").write_text(printed.getvalue())
+    return out
+
+
+def test_evaluate_report_and_table_on_a_model(evaluated: Path, tmp_path: Path) -> None:
+    run = evaluated / "run"
+    printed = json.loads((evaluated / "printed.json").read_text())
     result = read_result(run / "result.json")
     assert printed["model"]["hash"] == result.model.hash
     assert result.protocol is not None
@@ -157,20 +175,18 @@ def test_evaluate_report_and_table_on_a_model(
     assert "(run 2)" in page.read_text()
 
 
-def test_a_refused_run_leaves_the_earlier_result_alone(
-    outcome: DemoOutcome, folder: Path, tmp_path: Path
-) -> None:
-    model = str(folder / "prior_only" / "model.pt")
-    run = tmp_path / "run"
-    arguments = ["evaluate", model, "--protocol", "smoke", "--out", str(run)]
-    app(arguments, standalone_mode=False)
+def test_a_refused_run_leaves_the_earlier_result_alone(evaluated: Path) -> None:
+    run = evaluated / "run"
     kept = [path for path in run.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in kept}
+    assert (run / "result.json") in before
+    arguments = ["evaluate", str(evaluated / "model.pt"), "--protocol", "smoke", "--out", str(run)]
     with pytest.raises(UsageError, match="another"):
         app([*arguments, "--seed", "2"], standalone_mode=False)
     assert {path: path.read_bytes() for path in kept} == before
 
 
+@pytest.mark.slow
 def test_a_system_without_a_reference_is_missing_not_fatal(
     outcome: DemoOutcome, folder: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,8 @@ from cgbench.errors import SimulationError, UsageError, ValidationError
 from cgbench.evaluate import read_reference
 from cgbench.models import PotentialSpec, load_model, model_hash
 from cgbench.pipeline import candidates
-from cgbench.pipeline.candidates import Candidate, Judge, between_seeds, spread, told_of_choice
+from cgbench.pipeline.candidates import Candidate, Judge, between_seeds, spread
+from cgbench.pipeline.choice import told_of_choice
 from cgbench.pipeline.selection import SelectionOutcome, train_seeds
 from cgbench.pipeline.selection_references import chosen_trajectories, selection_targets
 from cgbench.registry import protocol

@@ -136,7 +136,15 @@ def test_figures_are_drawn_from_the_run_of_the_submitted_result(tmp_path, monkey
     stale = shown.model_copy(
         update={"submission": shown.submission.model_copy(update={"result": changed})}
     )
-    assert "another result" in read_details(stale, tmp_path, hand).note
+    # The same model simulated again is drawn, and said to be that; another model's run is not.
+    again = read_details(stale, tmp_path, hand)
+    assert (len(again.shown), again.note) == (1, details.REPEATED)
+    model = changed.model.model_copy(update={"hash": "sha256:" + 64 * "1"})
+    other_model = changed.model_copy(update={"model": model})
+    foreign = shown.model_copy(
+        update={"submission": shown.submission.model_copy(update={"result": other_model})}
+    )
+    assert "another result" in read_details(foreign, tmp_path, hand).note
     (tmp_path / shown.id / "result.json").write_text("{")
     assert "cannot be read" in read_details(shown, tmp_path, hand).note
 

@@ -262,12 +262,6 @@ def test_results_of_models_with_known_answers_are_refused() -> None:
     assert "known answers" in told
 
 
-def test_published_systems_have_no_known_reference_yet() -> None:
-    reference = {"version": "v2", "fingerprints": {"chignolin": toy_hash(4)}}
-    result = toy_result(toy_system("chignolin"), trained=("chignolin",), reference=reference)
-    assert "knows no reference bundle" in refused(toy_submission(result))
-
-
 def test_a_claimed_track_has_to_be_that_of_the_training_data() -> None:
     told = refused(toy_submission(), toy_record(track="multi-protein"))
     assert "fewer than two proteins" in told

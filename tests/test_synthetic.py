@@ -12,6 +12,9 @@ from cgbench.evaluate import Ensemble, failed, read_reference, score
 from cgbench.evaluate.native import read_native
 from cgbench.models import GoModel, load_model
 from cgbench.pipeline.forces import force_errors
+from cgbench.pipeline.mutant_outcomes import absent, without_row
+from cgbench.pipeline.mutant_screening import window_of
+from cgbench.pipeline.mutants import _synthetic
 from cgbench.results import SystemResult
 from cgbench.splits import find_problems, read_split
 from cgbench.store import find_reference, find_split, open_store, verify_store
@@ -99,6 +102,20 @@ def test_everything_is_marked_synthetic(home: Path) -> None:
     # What is stored of results says so, and old ones without the field are of reference data.
     assert SystemResult.model_validate_json(row.result.model_dump_json()).synthetic
     assert not SystemResult(system="chignolin", status="missing", reason="not here").synthetic
+
+
+def test_variants_are_marked_in_their_first_stage_too(home: Path) -> None:
+    one = registry.mutants()[0]
+    assert not _synthetic([one], home)
+    assert _synthetic([one.model_copy(update={"parent": "chignolin"})], home)
+    for status in ("missing", "stays", "unfolds"):
+        outcome = absent(one, "a reason").model_copy(update={"status": status})
+        assert without_row(outcome, synthetic=True).synthetic
+        assert not without_row(outcome).synthetic
+    # A shorter first stage is looked at from its middle on.
+    registered = registry.protocol(registry.mutant_screening().protocol)
+    assert window_of(registered) == registry.mutant_screening().window_ps
+    assert window_of(registered.model_copy(update={"length": 30.0})) == 15.0
 
 
 def test_reference_data_keep_their_fingerprints() -> None:

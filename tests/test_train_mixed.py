@@ -4,13 +4,14 @@ import csv
 import io
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from toy_training import LONG, SHORT, make_home, settings
 
-from cgbench import config
+from cgbench import config, registry
 from cgbench.data import MultiProteinDataModule, ProteinForcesDataset
 from cgbench.errors import UsageError, ValidationError
 from cgbench.models import load_model
@@ -19,7 +20,7 @@ from cgbench.splits import read_split, write_split
 from cgbench.store import find_split, open_store
 from cgbench.train import TrainingConfig, TrainingOutcome, train
 from cgbench.train.losses import validation_shares
-from cgbench.train.material import open_material
+from cgbench.train.material import _check_left_out, open_material
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,22 @@ def test_split_that_does_not_leave_out_is_refused(home: Path, tmp_path: Path) ->
     with pytest.raises(ValidationError, match="does not leave out"):
         train(chosen, tmp_path / "run", home=home)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_a_similar_protein_that_trains_is_no_leave_one_out(
+    changed: int, home: Path, tmp_path: Path
+) -> None:
+    """The left-out protein under another name, or with one residue of ten exchanged."""
+    (material,) = open_material(settings(systems=[LONG], left_out=SHORT), home).training
+    sequence = registry.system(SHORT).sequence
+    other = "A" * changed + sequence[changed:]
+    metadata = material.store.metadata.model_copy(update={"sequence": other, "system": "another"})
+    store = SimpleNamespace(metadata=metadata)
+    chosen = settings(systems=[LONG], left_out=SHORT)
+    with pytest.raises(ValidationError, match="must be left out") as error:
+        _check_left_out(chosen, store, material.split)
+    assert f"--split lopo-{SHORT}" in str(error.value.fix)
 
 
 def test_overlapping_parts_are_no_split(home: Path, tmp_path: Path) -> None:

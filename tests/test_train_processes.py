@@ -2,8 +2,10 @@
 
 import csv
 import io
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +107,44 @@ def test_a_finished_run_of_two_is_returned(pair: tuple[Path, Path], home: Path) 
     outcome = train(chosen, two, home=home)
     assert outcome == config.read_model(TrainingOutcome, two / "training.json")
     assert (two / "model.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_killed_goes_on_as_if_nothing_had_happened(
+    pair: tuple[Path, Path], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, two = pair
+    out, started, killed = tmp_path / "run", [], []
+    chosen = settings(
+        system=LONG, optimiser={"batch_size": 50, "maximum_epochs": 2}, devices=2, strategy="ddp"
+    )
+    original = subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        started.append(original(*arguments, **options))
+        return started[-1]
+
+    def kill_in_the_second_epoch(task: str, done: float, total: float) -> None:
+        if not killed and (out / "logs" / "last.ckpt").is_file():
+            killed.append(started[0].pid)
+            started[0].kill()
+            started[0].wait()
+
+    with without_figures():
+        monkeypatch.setattr(subprocess, "Popen", start)
+        with pytest.raises(SimulationError, match="exit code -9") as error:
+            train(chosen, out, home=home, progress=kill_in_the_second_epoch)
+        assert "--resume" in str(error.value.fix)
+        assert killed
+        assert not (out / "model.pt").exists()
+        with pytest.raises(UsageError, match="resume"):
+            train(chosen, out, home=home)
+        train(chosen, out, home=home, resume=True)
+    assert len(started) == 2
+    for name in ("train_loss", "val_loss", "val_l1"):
+        assert losses(out, name) == losses(two, name)
+    found, expected = weights(out), weights(two)
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
 def test_launchers_say_where_a_process_stands() -> None:

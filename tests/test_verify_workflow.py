@@ -33,10 +33,26 @@ def test_no_text_of_a_pull_request_becomes_part_of_a_script() -> None:
     assert "${{" not in SCRIPTS
     allowed = {
         "github.server_url", "github.repository", "github.event.pull_request.number",
-        "github.event.pull_request.base.sha",
+        "github.event.pull_request.base.sha", "github.event.pull_request.head.sha",
     }  # fmt: skip
     used = set(re.findall(r"\$\{\{ (\S+) \}\}", PATH.read_text(encoding="utf-8")))
     assert used == allowed
+
+
+def test_words_of_a_pull_request_are_no_commands_to_the_runner() -> None:
+    """A runner takes lines that begin with two colons for commands until it is told not to."""
+    for step in STEPS:
+        if "proposed/leaderboard" in step["run"].replace("../proposed", ""):
+            lines = step["run"].splitlines()
+            stop = next(i for i, line in enumerate(lines) if "::stop-commands::" in line)
+            assert stop < next(i for i, line in enumerate(lines) if "cgbench" in line)
+    assert SCRIPTS.count("::stop-commands::") == 2
+
+
+def test_what_is_checked_is_what_the_run_is_shown_for() -> None:
+    assert 'test "$(git rev-parse proposed^2)" = "$HEAD"' in SCRIPTS
+    assert "core.symlinks false" in SCRIPTS
+    assert "recurseSubmodules false" in SCRIPTS
 
 
 def test_names_that_are_no_data_are_refused_by_its_pattern() -> None:

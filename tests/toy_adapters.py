@@ -55,11 +55,14 @@ def their_weights(network: GraphNetwork | None = None) -> dict[str, Tensor]:
     weights = {
         f"{head}embedding.weight": state["embedding.weight"],
         f"{head}distance.box": torch.zeros(3, 3),
-        f"{head}distance_expansion.means": state["radial.centres"],
-        f"{head}distance_expansion.betas": state["radial.widths"],
         "model.mean": torch.tensor(0.0),
         "model.std": torch.tensor(1.0),
     }
+    radial = {"centres": "means", "widths": "betas"}
+    if "radial.exponent" in state:
+        radial = {"centres": "offset", "exponent": "coeff"}
+    for ours, theirs in radial.items():
+        weights[f"{head}distance_expansion.{theirs}"] = state[f"radial.{ours}"]
     for name, tensor in state.items():
         for ours, theirs in _THEIRS.items():
             if name.startswith("layers.") and f".{ours}." in name:

@@ -4,10 +4,12 @@ import datetime
 import random
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from unittest import mock
 
 from cgbench import registry
+from cgbench.leaderboard import model_rows
 from cgbench.leaderboard.board import ranked
-from cgbench.leaderboard.model_rows import model_row, system_cell
+from cgbench.leaderboard.model_rows import system_cell
 from cgbench.leaderboard.records import (
     TRACKS,
     Author,
@@ -115,6 +117,7 @@ def row(
     systems: Sequence[str] = SYSTEMS,
     text: str = "",
     status: str = "active",
+    registered: bool = True,
 ) -> BoardRow:
     """Return an unranked row of a model that follows from its number alone."""
     rng = random.Random(index)
@@ -167,7 +170,10 @@ def row(
             largest_difference=0.2,
         )  # fmt: skip
         submission = submission.model_copy(update={"verification": verification})
-    return model_row(record, [submission])
+    # As if somebody had registered a reference of every protein.
+    missing = () if registered else tuple(systems)
+    with mock.patch.object(model_rows, "unregistered_systems", return_value=missing):
+        return model_rows.model_row(record, [submission])
 
 
 def _status(rng: random.Random) -> str:

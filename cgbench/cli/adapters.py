@@ -21,6 +21,15 @@ AdapterOptions = Annotated[
     list[str] | None,
     typer.Option("--adapter-option", help="KEY=VALUE for the adapter; may be repeated."),
 ]
+TrainedOnOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trained-on",
+        metavar="SYSTEM[:SPLIT]",
+        help="What a model that says nothing of it was trained on: a system, or the training part "
+        "of a split of it; may be repeated. Recorded as your word.",
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cgbench.cli.adapters import AdapterOptions
+from cgbench.cli.adapters import AdapterOptions, TrainedOnOptions
 from cgbench.cli.common import AsJson, Force, Home, console, print_json
 
 
@@ -39,6 +39,7 @@ def convert(
     licence: Annotated[
         str | None, typer.Option("--licence", help="Licence of the weights, if it is known.")
     ] = None,
+    trained_on: TrainedOnOptions = None,
     adapter_option: AdapterOptions = None,
     force: Force = False,
     home: Home = None,
@@ -55,6 +56,7 @@ def convert(
         member=member,
         name=name,
         licence=licence,
+        trained_on=tuple(trained_on or ()),
     )
     converted = convert_model(
         source, out, choice_of(adapter, adapter_option), options, force=force, home=home

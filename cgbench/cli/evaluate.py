@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cgbench.cli.adapters import Adapter, AdapterOptions, Trust
+from cgbench.cli.adapters import Adapter, AdapterOptions, TrainedOnOptions, Trust
 from cgbench.cli.common import AsJson, Force, Home, console, print_json, progress_bars
+from cgbench.cli.evaluate_sampler import evaluate_sampler_file, is_sampler_file
 from cgbench.cli.mutants import run_mutants
 from cgbench.errors import SimulationError, UsageError
 
@@ -19,7 +20,8 @@ Track = Literal["protein-specific", "multi-protein", "leave-one-out", "mutants",
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(help="A model.pt, a program, or the name of a shipped model.")
+        str | None,
+        typer.Argument(help="A model.pt, a sampler.pt, a program, or the name of a shipped model."),
     ] = None,
     ensemble: Annotated[
         Path | None,
@@ -81,6 +83,7 @@ def evaluate(
     ] = True,
     adapter: Adapter = None,
     adapter_option: AdapterOptions = None,
+    trained_on: TrainedOnOptions = None,
     trust: Trust = False,
     track: Annotated[
         Track | None,
@@ -88,6 +91,26 @@ def evaluate(
             "--track",
             help="Refuse a MODEL that was not trained by the rules of this track "
             "(default: the track that it is on; overlaps are marked).",
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--n", min=1, help="Structures of each system (default: 640; a sampler's)."),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("--profile", help="SYSTEM=FILE with evolutionary frequencies, of a sampler."),
+    ] = None,
+    structures: Annotated[
+        Path | None,
+        typer.Option("--structures", help="Test a sampler on the domains of this split instead."),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            "--references",
+            help="Score against the reference bundles of this folder (<system>.zarr, or that of a "
+            "selection) and not of the data home.",
         ),
     ] = None,
     mirror: Annotated[
@@ -108,6 +131,10 @@ def evaluate(
 
     if model is None and (adapter is not None or adapter_option):
         raise UsageError("--adapter, --adapter-option: only with a MODEL")
+    if references is not None and (mutants or published is not None):
+        raise UsageError("--references: only with a MODEL that is tested on proteins or --ensemble")
+    if trained_on and (model is None or mutants):
+        raise UsageError("--trained-on: only with a MODEL that is tested on proteins")
     if track is not None and (model is None or mutants):
         raise UsageError("--track: only with a MODEL that is tested on proteins")
     if sum((model is not None, ensemble is not None, published is not None)) != 1:
@@ -119,6 +146,38 @@ def evaluate(
     }
     if ensemble is None and (given := [key for key, value in said.items() if value is not None]):
         raise UsageError(f"{', '.join(given)}: only with --ensemble")
+    if model is not None and is_sampler_file(model):
+        evaluate_sampler_file(
+            Path(model),
+            system or None,
+            n=samples,
+            profiles=profile or [],
+            structures=structures,
+            out=out,
+            seed=seed,
+            workers=workers,
+            track=track,
+            refused={
+                "--mutants": mutants,
+                "--protocol": protocol,
+                "--paper": paper,
+                "--adapter": adapter,
+                "--name": name,
+                "--references": references,
+                "--trained-on": trained_on,
+            },
+            force=force,
+            home=home,
+            as_json=as_json,
+            show=_show,
+        )
+        return
+    if given := [
+        key
+        for key, value in {"--n": samples, "--profile": profile, "--structures": structures}.items()
+        if value
+    ]:
+        raise UsageError(f"{', '.join(given)}: only with a sampler.pt", found=model)
     if mutants:
         if model is None:
             raise UsageError("--mutants tests a MODEL")
@@ -155,6 +214,9 @@ def evaluate(
         _show({folder / row: result for row, result in results.items()}, as_json, folder)
         return
     suffix = protocol or ("ensemble" if model is None else "standard")
+    if references is not None:
+        # A run of its own: simulations start from the reference's frames.
+        suffix += f"-{references.resolve().name.removesuffix('.zarr')}"
     folder = out or default_run_folder(model or str(ensemble), suffix)
     with progress_bars() as progress:
         if model is not None:
@@ -175,6 +237,8 @@ def evaluate(
                 adapter=choice_of(adapter, adapter_option),
                 name=name,
                 track=track,
+                references=references,
+                trained_on=trained_on or (),
                 force=force,
                 home=home,
                 progress=progress,
@@ -193,6 +257,7 @@ def evaluate(
                 out=folder,
                 seed=seed,
                 workers=workers,
+                references=references,
                 force=force,
                 home=home,
                 progress=progress,

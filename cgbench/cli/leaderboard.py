@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cgbench.cli import leaderboard_site
+from cgbench.cli import leaderboard_register, leaderboard_site
 from cgbench.cli.common import AsJson, Home, console, print_json, progress_bars
 from cgbench.errors import UsageError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Verify submissions, rank models, show the board.", no_args_is_help=True)
 app.command("build")(leaderboard_site.build)
 app.command("serve")(leaderboard_site.serve)
+app.command("register")(leaderboard_register.register)
 
 Folder = Annotated[Path, typer.Option("--board", help="The leaderboard folder.")]
 #: Where re-simulated trajectories are kept unless a folder is named.

@@ -13,6 +13,7 @@ from cgbench.cli import (
     convert,
     datasets,
     demo,
+    doctor,
     download,
     evaluate,
     generate,
@@ -24,6 +25,7 @@ from cgbench.cli import (
     priors,
     reference,
     report,
+    sample,
     simulate,
     specs,
     splits,
@@ -32,6 +34,7 @@ from cgbench.cli import (
     validate,
     viewer,
 )
+from cgbench.cli.completion import complete_names
 from cgbench.errors import CgbenchError, UsageError
 from cgbench.version import __version__
 
@@ -63,11 +66,13 @@ def _options(
 
 app.command("demo")(demo.demo)
 app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
 app.command("download")(download.download)
 app.command("generate")(generate.generate)
 app.command("preprocess")(preprocess.preprocess)
 app.command("check")(check.check)
 app.command("simulate")(simulate.simulate)
+app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("specs")(specs.specs)
 app.command("mutants")(mutants.mutants)
@@ -86,6 +91,7 @@ app.add_typer(splits.app, name="splits")
 app.add_typer(priors.app, name="priors")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(leaderboard.app, name="leaderboard")
+complete_names(app)
 
 
 #: Exit code after Ctrl-C, 128 + SIGINT as shells have it.

@@ -11,6 +11,10 @@ from cgbench.cli.common import AsJson, Home, console, print_json, progress_bars
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or their result.json.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    references: Annotated[
+        Path | None,
+        typer.Option("--references", help="Folder of the references, where not the home's."),
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -18,7 +22,7 @@ def report(
     from cgbench.pipeline.beside import report_runs
 
     with progress_bars() as progress:
-        page = report_runs(runs, out, home=home, progress=progress)
+        page = report_runs(runs, out, references=references, home=home, progress=progress)
     if as_json:
         print_json({"report": str(page)})
     else:

@@ -1,11 +1,11 @@
 """``cgbench splits``: canonical divisions into train, validation and test."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cgbench.cli.common import AsJson, Home, console, print_json
+from cgbench.cli.common import AsJson, Home, console, print_json, progress_bars
 from cgbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,17 +19,54 @@ LEAVE_ONE_OUT = "lopo"
 
 @app.command("make")
 def make(
-    system: Annotated[list[str], typer.Argument(help="Systems with local stores.")],
+    system: Annotated[
+        list[str] | None, typer.Argument(help="Systems with local stores; none with --cath.")
+    ] = None,
     split: Annotated[
         str, typer.Option("--split", help="Split id; lopo for all that leave one protein out.")
     ] = "block-v1",
     out: Annotated[
-        Path | None, typer.Option("--out", help="File (default: in the data home).")
+        Path | None,
+        typer.Option("--out", help="File (default: in the data home); with --cath a folder."),
     ] = None,
+    cath: Annotated[
+        Path | None,
+        typer.Option("--cath", help="Split structures instead: a CATH list of domains (CLF)."),
+    ] = None,
+    structures: Annotated[
+        Path | None,
+        typer.Option("--structures", help="With --cath: folder of PDB or mmCIF files."),
+    ] = None,
+    boundaries: Annotated[
+        Path | None,
+        typer.Option("--boundaries", help="With --cath: residue ranges of domains (CDF)."),
+    ] = None,
+    representatives: Annotated[
+        Literal["none", "S35", "S60", "S95", "S100"],
+        typer.Option("--representatives", help="With --cath: one domain of each such cluster."),
+    ] = "S35",
+    share: Annotated[
+        float | None,
+        typer.Option("--share", help="With --cath: share of the domains new at each level."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="With --cath: of the choice.")] = 1,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a split by the rule of the registry or recipe and write it as JSON."""
+    """Make a split by the rule of the registry or recipe and write it as JSON.
+
+    With --cath, domains are divided so that no test domain shares its class, architecture, topology
+    or homologous superfamily, one level a part, with training.
+    """
+    if cath is not None:
+        _make_of_structures(
+            system, cath, structures, boundaries, representatives, share, seed, out, as_json
+        )
+        return
+    if structures is not None or boundaries is not None or share is not None:
+        raise UsageError("--structures, --boundaries, --share: only with --cath")
+    if not system:
+        raise UsageError("splits make: give a SYSTEM, or --cath LIST")
     from cgbench.config import data_home
     from cgbench.splits import make_split, split_settings, write_split
     from cgbench.store import open_store
@@ -72,6 +109,9 @@ def check(
     split: Annotated[
         str, typer.Option("--split", help="Split id or file; lopo for every left-out protein.")
     ] = "block-v1",
+    cath: Annotated[
+        Path | None, typer.Option("--cath", help="Check a split of structures: its folder.")
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,6 +123,23 @@ def check(
     from cgbench.splits import check_split, read_split
     from cgbench.store import find_split, open_store
 
+    if cath is not None:
+        from cgbench.splits.cath_split import counts
+        from cgbench.splits.cath_structures import open_structures
+
+        found_split, _ = open_structures(cath)
+        if as_json:
+            print_json(
+                {
+                    "split": str(cath),
+                    "valid": True,
+                    "fingerprint": found_split.fingerprint,
+                    "domains": counts(found_split),
+                }
+            )
+        else:
+            console.print(f"valid: {found_split.fingerprint}", soft_wrap=True)
+        return
     if system is None:
         _survey(split, home, as_json)
         return
@@ -107,6 +164,60 @@ def check(
         print_json(found)
     else:
         console.print(told, soft_wrap=True)
+
+
+def _make_of_structures(
+    system: list[str] | None,
+    cath: Path,
+    folder: Path | None,
+    boundaries: Path | None,
+    representatives: Literal["none", "S35", "S60", "S95", "S100"],
+    share: float | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a split of structures and print how many domains are in each part.
+
+    Raises:
+        UsageError: A system was named, or a folder is missing.
+    """
+    from cgbench.pipeline.structures import LEFT_OUT_FILE, make_structure_split
+    from cgbench.splits.cath_split import counts
+
+    if system:
+        raise UsageError("--cath splits structures, not systems", found=" ".join(system))
+    if folder is None or out is None:
+        raise UsageError("--cath needs --structures FOLDER and --out FOLDER")
+    with progress_bars() as progress:
+        made = make_structure_split(
+            cath,
+            folder,
+            out,
+            boundaries=boundaries,
+            seed=seed,
+            share=share,
+            representatives=representatives,
+            progress=progress,
+        )
+    if as_json:
+        print_json(
+            {
+                "split": str(out),
+                "fingerprint": made.fingerprint,
+                "domains": counts(made),
+                "left_out": made.left_out,
+            }
+        )
+        return
+    for part, number in counts(made).items():
+        note = "" if number else ", none could be held out"
+        console.print(f"{part}: {number} domain(s){note}")
+    for reason, number in made.left_out.items():
+        console.print(f"left out: {number} × {reason}")
+    if made.left_out:
+        console.print(f"which ones: {out / LEFT_OUT_FILE}", soft_wrap=True)
+    console.print(f"split: {out}", soft_wrap=True)
 
 
 def _ids(split: str) -> list[str]:

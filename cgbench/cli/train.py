@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cgbench.pipeline.selection import SelectionOutcome
     from cgbench.pipeline.sweep import SweepOutcome
     from cgbench.train import TrainingOutcome
+    from cgbench.train.sampler_records import SamplerOutcome
 
 #: What ``cgbench train CONFIG`` is among the verbs below ``train``.
 _DEFAULT = "config"
@@ -76,8 +77,10 @@ def train(
 
     'cgbench train sweep SWEEP' trains over a grid of hyper-parameters.
     """
-    from cgbench.train import read_config
+    from cgbench.errors import UsageError
+    from cgbench.train import read_config, train_sampler
     from cgbench.train import train as run
+    from cgbench.train.kinds import SAMPLERS
 
     options = {
         "devices": devices,
@@ -89,6 +92,13 @@ def train(
     chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
     settings = read_config(config, [*(override or []), *chosen])
     folder = out or Path("cgbench-runs") / settings.name
+    sampler = settings.kind in SAMPLERS
+    if sampler and (seeds is not None or select):
+        raise UsageError(
+            f"--seeds, --select: seeds of potentials are trained and compared; kind "
+            f"{settings.kind} is a sampler",
+            fix="--set seed=N, one run and --out a seed; the best step is chosen by validation",
+        )
     if seeds is not None or select:
         from cgbench.pipeline.selection import train_seeds
 
@@ -111,16 +121,22 @@ def train(
         else:
             _print_seeds(found, folder)
         return
+    options_of_run: dict[str, Any] = {
+        "home": home,
+        "resume": resume,
+        "force": force,
+        "checkpoint_minutes": checkpoint_minutes,
+    }
+    if sampler:
+        with progress_bars() as progress:
+            drawn = train_sampler(settings, folder, **options_of_run, progress=progress)
+        if as_json:
+            print_json(drawn.model_dump(mode="json") | {"model": str(folder / "sampler.pt")})
+        else:
+            _print_sampler(drawn, folder)
+        return
     with progress_bars() as progress:
-        outcome = run(
-            settings,
-            folder,
-            home=home,
-            resume=resume,
-            force=force,
-            checkpoint_minutes=checkpoint_minutes,
-            progress=progress,
-        )
+        outcome = run(settings, folder, **options_of_run, progress=progress)
     if as_json:
         print_json(outcome.model_dump(mode="json") | {"model": str(folder / "model.pt")})
         return
@@ -193,6 +209,19 @@ def _print_outcome(outcome: "TrainingOutcome", folder: Path) -> None:
     console.print(f"model: {folder / 'model.pt'}", soft_wrap=True)
 
 
+def _print_sampler(outcome: "SamplerOutcome", folder: Path) -> None:
+    console.print(
+        f"best step {outcome.best_step} of {outcome.steps}: validation loss "
+        f"{outcome.validation_loss:.4f} ({outcome.validation_unit}), {outcome.seconds:.0f} s"
+    )
+    if outcome.terms:
+        table = _table("term", "samples", "training frames")
+        for name, value in outcome.terms.items():
+            table.add_row(name, _number(value), _number(outcome.floor.get(name)))
+        console.print(table)
+    console.print(f"model: {folder / 'sampler.pt'}", soft_wrap=True)
+
+
 def _print_seeds(outcome: "SelectionOutcome", folder: Path) -> None:
     table = _table("seed", "validation loss", outcome.metric or "", "", title=outcome.name)
     for one in outcome.candidates:
@@ -207,6 +236,8 @@ def _print_seeds(outcome: "SelectionOutcome", folder: Path) -> None:
         console.print(f"{name} over {spread.n} seeds: {spread.mean:.4g}{text}")
     for described in outcome.references.values():
         console.print(f"chosen on: {described}", soft_wrap=True)
+        if "evaluation.zarr" in described:
+            console.print("score it against the others: cgbench evaluate --references FOLDER")
     if outcome.chosen is None:
         console.print("no seed was chosen: --select writes model.pt of the best one")
     else:

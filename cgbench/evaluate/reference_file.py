@@ -17,6 +17,7 @@ from cgbench.evaluate.observables import Observables
 from cgbench.evaluate.reference_bundle import ReferenceBundle, ReferenceMetadata
 from cgbench.evaluate.tica import TicaModel
 from cgbench.provenance import collect
+from cgbench.store.untrusted import check_packed_chunks
 
 FORMAT: Final = "cgbench-reference"
 VERSION: Final = "v2"
@@ -196,6 +197,8 @@ def read_reference(path: Path) -> ReferenceBundle:
                 fix="cgbench reference build SYSTEM makes a bundle of this version",
             )
         metadata = config.validate(ReferenceMetadata, attributes.get("metadata"), path)
+        for name in _names(group):
+            check_packed_chunks(path / name)
         arrays = {name: _read_array(group, name) for name in _names(group)}
     except IntegrityError:
         raise

@@ -1,5 +1,6 @@
-"""Energies and forces of replicas of one chain by compiled loops, on one or several threads."""
+"""Energies, forces and steps of replicas of one chain by compiled loops, on one or more threads."""
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -7,15 +8,15 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from cgbench.kernels.activation import rational
 from cgbench.kernels.compiled import aligned_copy
-from cgbench.kernels.network import NetworkArrays, network_block, workspace
-from cgbench.kernels.prior import PriorTables, prior_block
+from cgbench.kernels.network import NetworkArrays, Workspace, workspace
+from cgbench.kernels.prior import PriorTables
+from cgbench.kernels.steps import Replicas, advance_block, part_of
 
 #: Beads of a block: enough for matrix products at full speed, few enough to stay in the cache.
-BLOCK_BEADS: Final = 320
+BLOCK_BEADS: Final = 160
 
 
 class ChainForces(NamedTuple):
@@ -32,11 +33,35 @@ class ChainForces(NamedTuple):
     forces: NDArray[Any]
 
 
+class Motion(NamedTuple):
+    """What moves replicas besides their forces.
+
+    Attributes:
+        constants: (3,) of :func:`cgbench.kernels.steps.advance_block`.
+        noise: (n, R, N, 3) standard normals of steps.
+        within: The first step's place in it.
+        prepare: Called with some of the replicas before they move, by the thread that moves them;
+            fills their noise.
+    """
+
+    constants: NDArray[Any]
+    noise: NDArray[Any]
+    within: int
+    prepare: Callable[[slice], None]
+
+
+class _Own(NamedTuple):
+    """Arrays that one thread works in."""
+
+    work: Workspace | None
+    scratch: NDArray[Any]
+
+
 class ChainKernel:
     """A network, a prior or both for one chain.
 
-    A replica's numbers depend on the replicas in its block by the rounding of matrix products
-    alone. Blocks are the same for the same numbers of replicas and threads.
+    A replica's numbers are bitwise the same alone, in every batch and with any number of threads.
+    Threads take block after block of replicas until none is left.
 
     Args:
         n_beads: Beads of the chain.
@@ -59,11 +84,17 @@ class ChainKernel:
         self._network = None if network is None else NetworkArrays(*map(aligned_copy, network))
         self._prior = prior
         self._rational = rational(self.dtype)
-        self._blas = ThreadpoolController().select(user_api="blas")
-        # The calling thread works, too: one less to be woken in every step.
+        # The calling thread works, too: one less to be woken.
         self._pool = ThreadPoolExecutor(self.n_threads - 1) if self.n_threads > 1 else None
-        self._shares: list[Callable[[NDArray[Any], ChainForces], None]] = []
+        self._parts: list[slice] = []
+        self._owns: list[_Own] = []
         self._n_replicas = -1
+        self._still = Motion(
+            np.empty(3, self.dtype),
+            np.empty((0, 0, n_beads, 3), self.dtype),
+            0,
+            lambda part: None,
+        )
 
     def __call__(self, positions: NDArray[Any]) -> ChainForces:
         """Return energies and forces of positions (R, n_beads, 3) in Å, contiguous.
@@ -71,53 +102,78 @@ class ChainKernel:
         A replica with a position that is not a number has energies and forces that are not.
         """
         n_replicas = len(positions)
-        if n_replicas != self._n_replicas:
-            self._divide(n_replicas)
-        result = ChainForces(np.zeros(n_replicas), np.zeros(n_replicas), np.zeros_like(positions))
-        # Products inside a block are one thread's work: the blocks are what threads share.
-        with self._blas.limit(limits=1):
-            jobs = []
-            if self._pool is not None:
-                jobs = [self._pool.submit(share, positions, result) for share in self._shares[1:]]
-            for share in self._shares[:1] if jobs else self._shares:
-                share(positions, result)
-            for job in jobs:
-                job.result()
-        broken = ~np.isfinite(positions).all(axis=(1, 2))
-        if broken.any():
-            for array in result:
-                array[broken] = np.nan
+        result = ChainForces(np.zeros(n_replicas), np.zeros(n_replicas), np.empty_like(positions))
+        replicas = Replicas(
+            positions=positions,
+            velocities=result.forces,
+            forces=result.forces,
+            alive=np.empty(n_replicas, np.bool_),
+            spread=np.empty(n_replicas, self.dtype),
+            network_energy=result.network_energy,
+            prior_energy=result.prior_energy,
+        )
+        self._work_off(0, replicas, self._still)
         return result
 
+    def advance(self, n_steps: int, replicas: Replicas, motion: Motion) -> None:
+        """Do steps of replicas; every thread moves its blocks through all of them.
+
+        Args:
+            n_steps: Steps to do, at least one and no more than ``motion`` has noise for.
+            replicas: Changed in place; contiguous. Energies are those of the last step.
+            motion: What moves them besides their forces.
+        """
+        self._work_off(n_steps, replicas, motion)
+
+    def _work_off(self, n_steps: int, replicas: Replicas, motion: Motion) -> None:
+        if len(replicas.alive) != self._n_replicas:
+            self._divide(len(replicas.alive))
+        waiting = deque(self._parts)
+
+        def work(own: _Own) -> None:
+            while True:
+                try:
+                    part = waiting.popleft()
+                except IndexError:
+                    return
+                motion.prepare(part)
+                advance_block(
+                    n_steps,
+                    part_of(replicas, part),
+                    motion.constants,
+                    motion.noise,
+                    (motion.within, part.start),
+                    self._network,
+                    self._prior,
+                    self._rational,
+                    *own,
+                )
+
+        jobs = []
+        if self._pool is not None:
+            jobs = [self._pool.submit(work, own) for own in self._owns[1:]]
+        try:
+            work(self._owns[0])
+        finally:
+            # After an interrupt the other threads stop when their blocks are done.
+            waiting.clear()
+            for job in jobs:
+                job.result()
+
     def _divide(self, n_replicas: int) -> None:
-        """Divide replicas into blocks of nearly equal size, and the blocks among threads."""
+        """Divide replicas into blocks of nearly equal size, as many for each thread."""
         n_blocks = max(1, -(-n_replicas * self.n_beads // BLOCK_BEADS))
         if n_replicas >= self.n_threads:
             n_blocks = -(-n_blocks // self.n_threads) * self.n_threads
         edges = np.linspace(0, n_replicas, min(n_blocks, n_replicas) + 1).round().astype(int)
-        parts = [slice(int(a), int(b)) for a, b in pairwise(edges)]
-        per_thread = max(1, -(-len(parts) // self.n_threads))
-        self._shares = [
-            self._share(parts[first : first + per_thread])
-            for first in range(0, len(parts), per_thread)
+        self._parts = [slice(int(a), int(b)) for a, b in pairwise(edges)]
+        largest = max((part.stop - part.start for part in self._parts), default=0)
+        network = self._network
+        self._owns = [
+            _Own(
+                None if network is None else workspace(network, largest),
+                np.empty((20, self.n_beads), self.dtype),
+            )
+            for _ in range(max(1, min(self.n_threads, len(self._parts))))
         ]
         self._n_replicas = n_replicas
-
-    def _share(self, parts: list[slice]) -> Callable[[NDArray[Any], ChainForces], None]:
-        """Return a function that works through blocks one after the other, in its own arrays."""
-        network, prior, constants = self._network, self._prior, self._rational
-        largest = max(part.stop - part.start for part in parts)
-        work = None if network is None else workspace(network, largest)
-        scratch = np.empty((20, self.n_beads), self.dtype)
-
-        def evaluate(positions: NDArray[Any], result: ChainForces) -> None:
-            for part in parts:
-                block, forces = positions[part], result.forces[part]
-                if network is not None:
-                    flat = forces.reshape(-1, 3)
-                    energies = result.network_energy[part]
-                    network_block(block, network, constants, work, energies, flat)
-                if prior is not None:
-                    prior_block(block, prior, scratch, result.prior_energy[part], forces)
-
-        return evaluate

@@ -5,9 +5,10 @@ never starts threads itself: nothing depends on how many there are. Sums may be 
 lets the compiler use vector instructions; that numbers may be infinite or not a number it has to
 respect. Machine code is kept on disk from one run to the next, where there is a place for it.
 
-Functions are inlined into those that call them. Left to itself the compiler calls the larger ones,
-and then the process that compiles binds such a call to the function's own machine code, but one
-that reads the code from disk to the caller's copy, optimised once more: last bits would differ.
+Functions with such freedom are inlined into those that call them. Left to itself the compiler calls
+the larger ones, and then the process that compiles binds such a call to the function's own machine
+code, but one that reads the code from disk to the caller's copy, optimised once more: last bits
+would differ.
 
 Importing this module takes half a second: import it inside functions.
 """
@@ -29,19 +30,34 @@ _RELAXED: Final = {"reassoc", "contract", "nsz", "arcp"}
 
 def compiled(function: Function) -> Function:
     """Compile a function of numbers and arrays at its first call with these types."""
+    return _compiled(function, _RELAXED)
+
+
+def compiled_as_written(function: Function) -> Function:
+    """Compile a function whose sums and products are rounded one by one, in the order written.
+
+    However often it is optimised, its bits are the same; so it may be called instead of inlined.
+    """
+    return _compiled(function, False)
+
+
+def _compiled(function: Function, fastmath: Any) -> Function:
+    def decorator(*, cache: bool) -> Any:
+        return numba.njit(
+            cache=cache,
+            nogil=True,
+            fastmath=fastmath,
+            error_model="numpy",
+            forceinline=bool(fastmath),
+        )
+
     result: Function
     try:
-        result = _decorator(cache=True)(function)
+        result = decorator(cache=True)(function)
     except RuntimeError:
         # Neither the package's folder nor the user's can be written: compiled in every process.
-        result = _decorator(cache=False)(function)
+        result = decorator(cache=False)(function)
     return result
-
-
-def _decorator(*, cache: bool) -> Any:
-    return numba.njit(
-        cache=cache, nogil=True, fastmath=_RELAXED, error_model="numpy", forceinline=True
-    )
 
 
 def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -2,7 +2,9 @@
 
 What dominates is the products of bead features with the layers' weights, one for all beads of a
 block of replicas; everything per pair happens in two loops a layer, one forward and one back. The
-formulas are those of ``cgbench.models.graph_network``.
+formulas are those of ``cgbench.models.graph_network``. What is computed of a replica is bitwise the
+same in every block: products are those of ``cgbench.kernels.products``, and nothing else crosses
+replicas.
 """
 
 from typing import Any, NamedTuple
@@ -11,13 +13,23 @@ import numpy as np
 
 from cgbench.kernels.activation import add_bias_tanh, times_tanh_slope
 from cgbench.kernels.compiled import aligned, compiled
-from cgbench.kernels.pairs import find_pairs, pair_forces, place_pairs, pull_back, send_messages
+from cgbench.kernels.pair_vectors import (
+    pull_vectors,
+    send_vectors,
+    slopes_of_vectors,
+    summed_slopes,
+)
+from cgbench.kernels.pairs import find_pairs, pair_forces, place_pairs
+from cgbench.kernels.products import add_product, multiply
+from cgbench.kernels.vectors import lanes_of
 
 
 class NetworkArrays(NamedTuple):
     """Weights of a network for one chain, arrays of one precision; layers come first.
 
-    Products are rows times a matrix, so that both a matrix and its transpose are kept.
+    Products are rows times a matrix, so that both a matrix and its transpose are kept. Matrices are
+    packed by :func:`cgbench.kernels.products.packed`; their shapes are given as before it. The
+    filters are filled up with zeros to whole vectors of the processor.
 
     Attributes:
         cutoffs: (3,) lower and upper cutoff in Å, intervals of the tables per Å.
@@ -69,6 +81,7 @@ class Workspace(NamedTuple):
         distances: (n_pairs,).
         weights: (n_pairs, 8).
         slopes: (n_pairs,).
+        partial: (n_pairs, lanes) sums of parts of the slopes.
         sent: (n_layers, n_rows, n_filters).
         active: (n_layers, n_rows, n_features).
         features: (n_rows, n_features).
@@ -85,6 +98,7 @@ class Workspace(NamedTuple):
     distances: Any
     weights: Any
     slopes: Any
+    partial: Any
     sent: Any
     active: Any
     features: Any
@@ -108,26 +122,24 @@ def workspace(arrays: NetworkArrays, n_replicas: int) -> Workspace:
         distances=aligned(n_pairs, dtype),
         weights=aligned((n_pairs, 8), dtype),
         slopes=aligned(n_pairs, dtype),
+        partial=aligned((n_pairs, lanes_of(dtype.itemsize)), dtype),
         sent=aligned((n_layers, n_rows, n_filters), dtype),
         active=aligned((n_layers, n_rows, n_features), dtype),
         features=aligned((n_rows, n_features), dtype),
         change=aligned((n_rows, n_features), dtype),
         received=aligned((n_rows, n_filters), dtype),
         pulled=aligned((n_rows, n_filters), dtype),
-        readout=aligned((n_rows, len(arrays.hidden)), dtype),
+        readout=aligned((n_rows, len(arrays.hidden_bias)), dtype),
     )
 
 
 @compiled
-def _add_rows(sums: Any, rows: Any, bias: Any) -> None:
+def add_bias(rows: Any, bias: Any) -> None:
+    """Add bias (width,) to rows (n, width)."""
     for i in range(rows.shape[0]):
-        total, row = sums[i], rows[i]
-        if bias is None:
-            for k in range(row.shape[0]):
-                total[k] += row[k]
-        else:
-            for k in range(row.shape[0]):
-                total[k] += row[k] + bias[k]
+        row = rows[i]
+        for k in range(row.shape[0]):
+            row[k] += bias[k]
 
 
 @compiled
@@ -169,38 +181,48 @@ def network_block(
     distances, place, weights = work.distances, work.place, work.weights
     n_pairs = find_pairs(positions, lower, upper, lists, work.differences, distances)
     place_pairs(distances[:n_pairs], lower, per_spacing, n_intervals, place, weights)
-    work.slopes[:n_pairs] = 0
+    start, second, partial = lists[0], lists[1], work.partial
+    lanes = partial.shape[1]
+    for p in range(n_pairs):
+        for k in range(lanes):
+            partial[p, k] = 0
     features, change = work.features[:n_rows], work.change[:n_rows]
     received, pulled = work.received[:n_rows], work.pulled[:n_rows]
     for r in range(n_replicas):
-        features[r * n_beads : (r + 1) * n_beads] = arrays.embedded
-        work.sent[0, r * n_beads : (r + 1) * n_beads] = arrays.first_sent
+        for i in range(n_beads):
+            row = r * n_beads + i
+            for k in range(features.shape[1]):
+                features[row, k] = arrays.embedded[i, k]
+            for k in range(received.shape[1]):
+                work.sent[0, row, k] = arrays.first_sent[i, k]
     for layer in range(n_layers):
         sent, active = work.sent[layer, :n_rows], work.active[layer, :n_rows]
         if layer > 0:
-            np.dot(features, arrays.send_forward[layer], sent)
-        send_messages(lists, place, weights, arrays.tables[layer], sent, received)
-        np.dot(received, arrays.receive_forward[layer], active)
+            multiply(features, arrays.send_forward[layer], sent)
+        send_vectors(start, second, place, weights, arrays.tables[layer], sent, received, lanes)
+        multiply(received, arrays.receive_forward[layer], active)
         add_bias_tanh(active, arrays.receive_bias[layer], rational)
-        np.dot(active, arrays.update_forward[layer], change)
-        _add_rows(features, change, arrays.update_bias[layer])
+        add_product(active, arrays.update_forward[layer], features)
+        add_bias(features, arrays.update_bias[layer])
     readout = work.readout[:n_rows]
-    np.dot(features, arrays.hidden_forward, readout)
+    multiply(features, arrays.hidden_forward, readout)
     add_bias_tanh(readout, arrays.hidden_bias, rational)
     _read_out(arrays, readout, n_beads, energies)
     # From here on, ``features`` is the gradient of the energy by the features.
-    np.dot(readout, arrays.hidden, features)
+    multiply(readout, arrays.hidden, features)
     for back in range(n_layers):
         layer = n_layers - 1 - back
         sent, active = work.sent[layer, :n_rows], work.active[layer, :n_rows]
-        np.dot(features, arrays.update[layer], change)
+        multiply(features, arrays.update[layer], change)
         times_tanh_slope(change, active)
-        np.dot(change, arrays.receive[layer], received)
+        multiply(change, arrays.receive[layer], received)
         table = arrays.tables[layer]
         if layer > 0:
-            pull_back(lists, place, weights, table, sent, received, work.slopes, pulled)
-            np.dot(pulled, arrays.send[layer], change)
-            _add_rows(features, change, None)
+            pull_vectors(
+                start, second, place, weights, table, sent, received, partial, pulled, lanes
+            )
+            add_product(pulled, arrays.send[layer], features)
         else:
-            pull_back(lists, place, weights, table, sent, received, work.slopes, None)
+            slopes_of_vectors(start, second, place, weights, table, sent, received, partial, lanes)
+    summed_slopes(partial, n_pairs, work.slopes)
     pair_forces(lists, work.differences, distances, work.slopes, forces)

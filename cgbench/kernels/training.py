@@ -7,13 +7,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from cgbench.kernels.activation import rational
 from cgbench.kernels.compiled import aligned, aligned_copy
+from cgbench.kernels.products import packed
 from cgbench.kernels.training_arrays import (
+    Matrices,
     TrainingWorkspace,
-    Transposed,
     Weights,
     training_workspace,
 )
@@ -58,7 +58,6 @@ class TrainingKernel:
     def __init__(self, cutoffs: tuple[float, float], n_threads: int = 1) -> None:
         self.cutoffs = cutoffs
         self.n_threads = max(1, n_threads)
-        self._blas = ThreadpoolController().select(user_api="blas")
         self._pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
         self._division: tuple[Any, list[_Share]] | None = None
 
@@ -90,7 +89,7 @@ class TrainingKernel:
         lower, upper = self.cutoffs
         cutoffs = np.array([lower, upper, n_intervals / (upper - lower)], dtype)
         weights = Weights(*map(aligned_copy, weights))
-        arrays = (weights, _transposed(weights), rational(dtype))
+        arrays = (weights, *_matrices(weights), rational(dtype))
         forces = np.empty_like(positions)
         scale = dtype.type(2.0 / max(1, positions.size))
 
@@ -124,11 +123,9 @@ class TrainingKernel:
     def _map(
         self, work: Callable[[_Share], tuple[float, Weights]], shares: list[_Share]
     ) -> list[tuple[float, Weights]]:
-        # Products inside a block are one thread's work: the blocks are what threads share.
-        with self._blas.limit(limits=1):
-            if self._pool is None:
-                return [work(share) for share in shares]
-            return list(self._pool.map(work, shares))
+        if self._pool is None:
+            return [work(share) for share in shares]
+        return list(self._pool.map(work, shares))
 
     def _shares(self, edges: NDArray[np.int64], weights: Weights) -> list[_Share]:
         """Return the blocks of each thread; kept for the next batch of the same sizes."""
@@ -170,10 +167,8 @@ def _zeros_like(array: NDArray[Any]) -> NDArray[Any]:
     return zeros
 
 
-def _transposed(weights: Weights) -> Transposed:
-    return Transposed(
-        *(
-            aligned_copy(np.swapaxes(matrix, -1, -2))
-            for matrix in (weights.send, weights.receive, weights.update, weights.hidden)
-        )
-    )
+def _matrices(weights: Weights) -> tuple[Matrices, Matrices]:
+    """Return the matrices of the way forward and of the way back."""
+    matrices = (weights.send, weights.receive, weights.update, weights.hidden)
+    forward = Matrices(*(packed(np.swapaxes(matrix, -1, -2)) for matrix in matrices))
+    return forward, Matrices(*map(packed, matrices))

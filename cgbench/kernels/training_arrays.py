@@ -41,8 +41,11 @@ class Weights(NamedTuple):
     energy: Any
 
 
-class Transposed(NamedTuple):
-    """Matrices of :class:`Weights` with the last two axes exchanged, contiguous."""
+class Matrices(NamedTuple):
+    """Matrices of :class:`Weights`, packed by :func:`cgbench.kernels.products.packed`.
+
+    Those of the way forward have their last two axes exchanged before.
+    """
 
     send: Any
     receive: Any
@@ -83,10 +86,6 @@ class TrainingWorkspace(NamedTuple):
     gradient_sent: Any  # (n_layers, 2 n_rows, n_filters)
     change: Any  # (n_rows, n_features)
     scratch: Any  # (2, n_filters)
-    square: Any  # (n_features, n_features)
-    to_filters: Any  # (n_filters, n_features)
-    to_features: Any  # (n_features, n_filters)
-    to_hidden: Any  # (n_hidden, n_features)
 
 
 def training_workspace(weights: Weights, n_rows: int, n_pairs: int) -> TrainingWorkspace:
@@ -125,8 +124,4 @@ def training_workspace(weights: Weights, n_rows: int, n_pairs: int) -> TrainingW
         gradient_sent=empty(n_layers, both, n_filters),
         change=empty(n_rows, n_features),
         scratch=empty(2, n_filters),
-        square=empty(n_features, n_features),
-        to_filters=empty(n_filters, n_features),
-        to_features=empty(n_features, n_filters),
-        to_hidden=empty(n_hidden, n_features),
     )

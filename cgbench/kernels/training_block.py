@@ -11,11 +11,10 @@ are those of ``cgbench.kernels.network``; the classes named below are in
 
 from typing import Any
 
-import numpy as np
-
 from cgbench.kernels.activation import add_bias_tanh
 from cgbench.kernels.compiled import compiled
 from cgbench.kernels.pairs import pair_forces, place_pairs, send_messages
+from cgbench.kernels.products import add_transposed_product, multiply
 from cgbench.kernels.training_pairs import (
     add_slopes,
     add_table_gradient,
@@ -24,14 +23,6 @@ from cgbench.kernels.training_pairs import (
     weigh_rates,
     weigh_steps,
 )
-
-
-@compiled
-def _add(total: Any, rows: Any) -> None:
-    for i in range(rows.shape[0]):
-        sums, row = total[i], rows[i]
-        for k in range(row.shape[0]):
-            sums[k] += row[k]
 
 
 @compiled
@@ -117,12 +108,12 @@ def force_sweeps(positions: Any, kinds: Any, edges: Any, cutoffs: Any, arrays: A
         kinds: (n_rows,) rows of the embedding.
         edges: (n_systems + 1,) first bead of each system, from 0.
         cutoffs: (3,) lower and upper cutoff in Å, intervals of the tables per Å.
-        arrays: :class:`Weights`, :class:`Transposed` and the constants of
-            :func:`cgbench.kernels.activation.rational`.
+        arrays: :class:`Weights`, :class:`Matrices` of the way forward and of the way back, and the
+            constants of :func:`cgbench.kernels.activation.rational`.
         work: :class:`TrainingWorkspace`.
         forces: (n_rows, 3) in kcal/mol/Å; filled.
     """
-    weights, forward, rational = arrays
+    weights, forward, backward, rational = arrays
     n = positions.shape[0]
     n_layers = weights.tables.shape[0]
     lists = (work.start[: n + 1], work.second)
@@ -142,37 +133,37 @@ def force_sweeps(positions: Any, kinds: Any, edges: Any, cutoffs: Any, arrays: A
         features, sent = work.features[layer, :n], work.sent[layer, :n]
         received, active = work.received[layer, :n], work.active[layer, :n]
         if layer > 0:
-            np.dot(features, forward.send[layer - 1], sent)
+            multiply(features, forward.send[layer - 1], sent)
         send_messages(lists, place, spread, weights.tables[layer], sent, received)
-        np.dot(received, forward.receive[layer], active)
+        multiply(received, forward.receive[layer], active)
         add_bias_tanh(active, weights.receive_bias[layer], rational)
-        np.dot(active, forward.update[layer], change)
+        multiply(active, forward.update[layer], change)
         bias = weights.update_bias[layer]
         if layer + 1 < n_layers:
             _sum(work.features[layer + 1, :n], features, change, bias)
         else:
             _sum(work.final[:n], features, change, bias)
     readout = work.readout[:n]
-    np.dot(work.final[:n], forward.hidden, readout)
+    multiply(work.final[:n], forward.hidden, readout)
     add_bias_tanh(readout, weights.hidden_bias, rational)
     gradient_readout = work.gradient_readout[n : 2 * n]
     _read_out(readout, weights.energy, gradient_readout)
-    np.dot(gradient_readout, weights.hidden, work.gradient_features[n_layers - 1, n : 2 * n])
+    multiply(gradient_readout, backward.hidden, work.gradient_features[n_layers - 1, n : 2 * n])
     for back in range(n_layers):
         layer = n_layers - 1 - back
         gradient = work.gradient_features[layer, n : 2 * n]
         pull_active = work.gradient_active[layer, :n]
         pull_bare = work.gradient_bare[layer, n : 2 * n]
         pull = work.gradient_received[layer, :n]
-        np.dot(gradient, weights.update[layer], pull_active)
+        multiply(gradient, backward.update[layer], pull_active)
         _pull_tanh(pull_bare, pull_active, work.active[layer, :n])
-        np.dot(pull_bare, weights.receive[layer], pull)
+        multiply(pull_bare, backward.receive[layer], pull)
         steps, sent = weights.steps[layer], work.sent[layer, :n]
         add_slopes(lists, place, work.step_weights, steps, sent, pull, work.slopes)
         if layer > 0:
             pulled = work.gradient_sent[layer, n : 2 * n]
             send_messages(lists, place, spread, weights.tables[layer], pull, pulled)
-            np.dot(pulled, weights.send[layer - 1], change)
+            multiply(pulled, backward.send[layer - 1], change)
             _sum(work.gradient_features[layer - 1, n : 2 * n], gradient, change, None)
     forces[:] = 0
     pair_forces(lists, work.differences, work.distances, work.slopes, forces)
@@ -189,7 +180,7 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
         work: As it was left, with the direction.
         gradients: :class:`Weights` of which each is added to.
     """
-    weights, forward, _ = arrays
+    weights, forward, backward, _ = arrays
     n_layers = weights.tables.shape[0]
     lists = (work.start[: n + 1], work.second)
     place, spread, rates, change = work.place, work.weights, work.rates, work.change[:n]
@@ -199,21 +190,21 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
         received, active = work.received[layer, n : 2 * n], work.active[layer, n : 2 * n]
         if layer > 0:
             sent_rate = work.sent[layer, n : 2 * n]
-            np.dot(work.features[layer, n : 2 * n], forward.send[layer - 1], sent_rate)
+            multiply(work.features[layer, n : 2 * n], forward.send[layer - 1], sent_rate)
             send_rates(lists, place, spread, rates, table, steps, sent, sent_rate, received)
         else:
             send_rates(lists, place, spread, rates, table, steps, sent, None, received)
-        np.dot(received, forward.receive[layer], change)
+        multiply(received, forward.receive[layer], change)
         _pull_tanh(active, change, work.active[layer, :n])
         following = (
             work.features[layer + 1, n : 2 * n] if layer + 1 < n_layers else (work.final[n : 2 * n])
         )
         if layer > 0:
-            np.dot(active, forward.update[layer], change)
+            multiply(active, forward.update[layer], change)
             _sum(following, work.features[layer, n : 2 * n], change, None)
         else:
-            np.dot(active, forward.update[layer], following)
-    np.dot(work.final[n : 2 * n], forward.hidden, work.readout[n : 2 * n])
+            multiply(active, forward.update[layer], following)
+    multiply(work.final[n : 2 * n], forward.hidden, work.readout[n : 2 * n])
     _read_out_rate(
         work.readout[:n],
         work.readout[n : 2 * n],
@@ -221,29 +212,26 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
         work.gradient_readout[:n],
         gradients.energy,
     )
-    np.dot(work.gradient_readout[: 2 * n].T, work.final[: 2 * n], work.to_hidden)
-    _add(gradients.hidden, work.to_hidden)
+    add_transposed_product(work.gradient_readout[: 2 * n], work.final[: 2 * n], gradients.hidden)
     _sum_rows(gradients.hidden_bias, work.gradient_readout[:n])
-    np.dot(work.gradient_readout[:n], weights.hidden, work.gradient_features[n_layers - 1, :n])
+    multiply(work.gradient_readout[:n], backward.hidden, work.gradient_features[n_layers - 1, :n])
     for back in range(n_layers):
         layer = n_layers - 1 - back
         gradient = work.gradient_features[layer, : 2 * n]
         bare, rate = work.gradient_bare[layer, : 2 * n], work.gradient_bare[layer, :n]
-        np.dot(gradient.T, work.active[layer, : 2 * n], work.square)
-        _add(gradients.update[layer], work.square)
+        add_transposed_product(gradient, work.active[layer, : 2 * n], gradients.update[layer])
         _sum_rows(gradients.update_bias[layer], gradient[:n])
-        np.dot(gradient[:n], weights.update[layer], rate)
+        multiply(gradient[:n], backward.update[layer], rate)
         _pull_tanh_rate(
             rate,
             work.gradient_active[layer, :n],
             work.active[layer, :n],
             work.active[layer, n : 2 * n],
         )
-        np.dot(bare.T, work.received[layer, : 2 * n], work.to_features)
-        _add(gradients.receive[layer], work.to_features)
+        add_transposed_product(bare, work.received[layer, : 2 * n], gradients.receive[layer])
         _sum_rows(gradients.receive_bias[layer], rate)
         pull, pull_rate = work.gradient_received[layer, :n], work.gradient_received_rate[:n]
-        np.dot(rate, weights.receive[layer], pull_rate)
+        multiply(rate, backward.receive[layer], pull_rate)
         pulled, sent = work.gradient_sent[layer, :n], work.sent[layer, :n]
         table, steps, scratch = weights.tables[layer], weights.steps[layer], work.scratch
         send_rates(lists, place, spread, rates, table, steps, pull, pull_rate, pulled)
@@ -263,11 +251,12 @@ def gradient_sweeps(n: int, kinds: Any, arrays: Any, work: Any, gradients: Any) 
                 to_table,
                 to_steps,
             )
-            np.dot(
-                work.gradient_sent[layer, : 2 * n].T, work.features[layer, : 2 * n], work.to_filters
+            add_transposed_product(
+                work.gradient_sent[layer, : 2 * n],
+                work.features[layer, : 2 * n],
+                gradients.send[layer - 1],
             )
-            _add(gradients.send[layer - 1], work.to_filters)
-            np.dot(pulled, weights.send[layer - 1], change)
+            multiply(pulled, backward.send[layer - 1], change)
             _sum(work.gradient_features[layer - 1, :n], gradient[:n], change, None)
         else:
             add_table_gradient(

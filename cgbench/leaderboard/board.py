@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from cgbench import registry
 from cgbench.errors import CgbenchError, ValidationError
@@ -21,6 +22,9 @@ from cgbench.leaderboard.reference_rows import board_references, targets_of
 from cgbench.leaderboard.rows import Board, BoardRow
 from cgbench.leaderboard.scoring import scored_metrics, uncounted_metrics
 from cgbench.version import __version__
+
+#: Below this score of the noise floor the board says that thresholds are strict.
+_LOW_FLOOR: Final = 0.5
 
 
 def read_board(folder: Path) -> Board:
@@ -60,7 +64,7 @@ def read_board(folder: Path) -> Board:
         scored_metrics=scored_metrics(),
         uncounted=uncounted_metrics(),
         systems=tuple(key for key in keys if key in used),
-        notes=tuple(_notes(records, submissions)),
+        notes=(*_notes(records, submissions), *_threshold_notes(references)),
     )
 
 
@@ -151,6 +155,25 @@ def ranked(rows: Sequence[BoardRow]) -> list[BoardRow]:
 def _order(row: BoardRow) -> tuple[int, float, str]:
     score = 0.0 if row.score is None else row.score.value
     return (0 if row.rank is None else row.rank, -score, row.id)
+
+
+def _threshold_notes(references: Sequence[BoardRow]) -> list[str]:
+    """Say where thresholds are too strict to tell models apart: where the noise floor is low."""
+    low = [
+        f"{row.score.value:.2f} on {row.group}"
+        for row in references
+        if row.id == "md_split_half" and row.score is not None and row.score.value < _LOW_FLOOR
+    ]
+    if not low:
+        return []
+    return [
+        "Thresholds come from graded corruptions of one small protein, chignolin-sample-v2 "
+        "(benchmarks/metric_study.py): 1 is the whole reference against itself, which no finite "
+        f"number of frames reaches. The noise floor itself scores {', '.join(low)}, and models "
+        "that are far off all score nearly 0. Read a score beside the noise floor, and the values "
+        "of the metrics beside the score. Thresholds from larger proteins will be new versions of "
+        "the metrics, once their references are there."
+    ]
 
 
 def _notes(

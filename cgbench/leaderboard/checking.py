@@ -10,12 +10,15 @@ from typing import Any, Final
 
 from cgbench import registry
 from cgbench.errors import CgbenchError, ValidationError
+from cgbench.leaderboard.duplicates import duplicate_problems
 from cgbench.leaderboard.known import (
     counting_systems,
     known_reference,
     published_systems,
     trained_systems,
+    unregistered_systems,
 )
+from cgbench.leaderboard.mutant_checks import mutants_problems
 from cgbench.leaderboard.numbers import system_problems
 from cgbench.leaderboard.records import ModelRecord, Submission
 from cgbench.leaderboard.text import no_active_content, no_markup, strings
@@ -55,8 +58,9 @@ def check_submission(
     problems = text_problems(submission.model_dump(mode="json"))
     problems += _identity_problems(submission, record, day)
     problems += result_problems(submission.result)
+    problems += mutants_problems(submission)
     problems += _track_problems(submission, record)
-    problems += _duplicates(submission, record, others)
+    problems += duplicate_problems(submission, record, others)
     if problems:
         shown = problems[:_MOST_PROBLEMS]
         if len(problems) > len(shown):
@@ -169,7 +173,8 @@ def _reference_problems(result: Result, item: SystemResult) -> list[str]:
     known = known_reference(key)
     found = result.reference.fingerprints.get(key)
     if known is None:
-        return [f"{key}: the leaderboard knows no reference bundle of it yet (see docs/submit.md)"]
+        # Kept without score and rank until a bundle is registered; see _remarks.
+        return []
     if result.reference.version != known.version:
         return [f"{key}: reference version {result.reference.version}, expected {known.version}"]
     if found in known.superseded:
@@ -186,7 +191,9 @@ def _split_problems(result: Result) -> list[str]:
     for key, found in () if split is None else split.fingerprints.items():
         name = "" if split is None else split.id
         known = known_reference(key)
-        expected = None if known is None else known.splits.get(name)
+        if known is None:
+            continue
+        expected = known.splits.get(name)
         if expected is None:
             problems.append(f"split: {name} of {key} is not known to the leaderboard")
         elif expected != found:
@@ -216,7 +223,12 @@ def _identity_problems(
         if created > submission.submitted + datetime.timedelta(days=1):
             problems.append(f"provenance.created: {created} is after the submission")
     stated = set(() if submission.trajectories is None else submission.trajectories.digests)
-    if extra := sorted(stated - {item.system for item in result.systems}):
+    allowed = {item.system for item in result.systems}
+    if submission.mutants is not None:
+        # The batches of stage one have names of their own.
+        parents = tuple(f"{one.parent}-" for one in submission.mutants.parents)
+        allowed |= {one for one in stated if one.startswith(parents) and one.endswith("-beads")}
+    if extra := sorted(stated - allowed):
         problems.append(f"trajectories: of systems that are not in the result, {extra[0]}")
     check = submission.verification
     if check is not None and check.result != submission.result_fingerprint:
@@ -271,54 +283,6 @@ def _track_problems(submission: Submission, record: ModelRecord) -> list[str]:
     return problems
 
 
-def _duplicates(
-    submission: Submission, record: ModelRecord, others: Sequence[tuple[Submission, ModelRecord]]
-) -> list[str]:
-    """Return where a model, its trajectories or its title are already there under another name."""
-    problems = []
-    own_hash = submission.result.model.hash
-    own = set(_digests(submission).values())
-    for other, other_record in others:
-        if other.model == submission.model:
-            if other.submitted == submission.submitted and other != submission:
-                problems.append(f"submitted: {other.submitted} has a submission of this model")
-            continue
-        if own_hash is not None and other.result.model.hash == own_hash:
-            problems.append(f"model.hash: the same model as {other.model}")
-        if own & set(_digests(other).values()):
-            problems.append(f"trajectories: the same as those of {other.model}")
-        if other_record.title.casefold() == record.title.casefold():
-            problems.append(f"title: {other.model} has the same")
-        if _same_numbers(submission.result, other.result):
-            problems.append(f"systems: the same numbers as those of {other.model}")
-    return list(dict.fromkeys(problems))
-
-
-def _digests(submission: Submission) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if submission.trajectories is not None:
-        found |= submission.trajectories.digests
-    if submission.verification is not None:
-        found |= submission.verification.digests
-    return found
-
-
-def _same_numbers(a: Result, b: Result) -> bool:
-    """Return whether any system that both have scored has the same values to the last digit."""
-    for item in a.systems:
-        other = b.system(item.system)
-        if item.status != "ok" or other is None or other.status != "ok":
-            continue
-        pairs = [
-            (value.value, other.metrics[metric].value)
-            for metric, value in item.metrics.items()
-            if metric in other.metrics and value.value not in (None, 0.0, 1.0)
-        ]
-        if len(pairs) >= 5 and all(one == two for one, two in pairs):
-            return True
-    return False
-
-
 def _remarks(submission: Submission) -> tuple[str, ...]:
     """Return what is not wrong but has to be told."""
     result = submission.result
@@ -327,6 +291,11 @@ def _remarks(submission: Submission) -> tuple[str, ...]:
         for item in result.systems
         if item.leak is not None
         for sentence in item.leak.sentences
+    ]
+    told += [
+        f"{key}: its reference bundle is not registered yet, so that the result is kept without "
+        f"score and rank; a maintainer registers one with 'cgbench leaderboard register {key}'"
+        for key in unregistered_systems(result)
     ]
     least = registry.constants().minimum_trajectories
     told += [

@@ -37,6 +37,21 @@ def _known() -> dict[str, KnownReference]:
     return found
 
 
+def unregistered_systems(result: Result) -> tuple[str, ...]:
+    """Return the systems of a result whose reference nobody has registered yet.
+
+    What they were scored against is named by its fingerprint and known to their authors alone: a
+    reference made of a model's own frames would score it best.
+
+    Args:
+        result: The result; variants have no reference of their own.
+    """
+    if result.track == "mutants":
+        return ()
+    scored = [item.system for item in result.systems if item.status != "missing"]
+    return tuple(key for key in scored if known_reference(key) is None)
+
+
 def published_systems() -> tuple[str, ...]:
     """Return the keys of the twelve published proteins."""
     return tuple(entry.key for entry in registry.systems() if not entry.embedded)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cgbench import registry
-from cgbench.leaderboard.known import counting_systems, group_of
+from cgbench.leaderboard.known import counting_systems, group_of, unregistered_systems
 from cgbench.leaderboard.records import ModelRecord, Submission
 from cgbench.leaderboard.rows import (
     BoardRow,
@@ -50,8 +50,9 @@ def model_row(
     systems = _systems(latest, record, counting, targets or {})
     counted = [systems[key] for key in counting]
     mutants = None if latest.mutants is None else _mutants(latest)
-    score = _score(counted, mutants)
     flags = _flags(record, result, counted)
+    unknown = "unregistered" in flags
+    score = None if unknown else _score(counted, mutants)
     return BoardRow(
         id=record.model,
         title=record.title,
@@ -68,7 +69,7 @@ def model_row(
         unranked_reason=_unranked(record, flags, stale),
         score=score,
         systems=systems,
-        metrics=_metric_means(counted),
+        metrics={} if unknown else _metric_means(counted),
         gates_failed=tuple(
             f"{gate} ({cell.system})" for cell in systems.values() for gate in cell.gates_failed
         ),
@@ -131,6 +132,8 @@ def _systems(
         item.system: system_cell(item, item.system in counting, targets.get(item.system, {}))
         for item in result.systems
     }
+    for key in unregistered_systems(result):
+        cells[key] = _unscored(cells[key])
     if record.track == "mutants":
         # Variants have no reference simulation: they count by whether they are recovered.
         cells = {key: cell.model_copy(update={"composite": None}) for key, cell in cells.items()}
@@ -142,6 +145,17 @@ def _systems(
     return found | cells
 
 
+def _unscored(cell: SystemCell) -> SystemCell:
+    """Return a system with its values and without scores: nobody knows what they are against."""
+    metrics = {
+        name: value.model_copy(update={"score": None}) for name, value in cell.metrics.items()
+    }
+    told = "the reference that it names is not registered yet"
+    return cell.model_copy(
+        update={"composite": None, "metrics": metrics, "notes": (told, *cell.notes)}
+    )
+
+
 def _score(counted: Sequence[SystemCell], mutants: MutantCount | None) -> Score | None:
     if mutants is not None:
         return recovery_score(mutants.recovered, mutants.total)
@@ -150,6 +164,8 @@ def _score(counted: Sequence[SystemCell], mutants: MutantCount | None) -> Score 
 
 def _past(submission: Submission, record: ModelRecord, targets: Targets) -> Score | None:
     counting = counting_systems(submission.result, record.track)
+    if unregistered_systems(submission.result):
+        return None
     cells = _systems(submission, record, counting, targets)
     mutants = None if submission.mutants is None else _mutants(submission)
     return _score([cells[key] for key in counting], mutants)
@@ -193,6 +209,7 @@ def _flags(
         "foreign_code": result.model.adapter is not None and result.model.adapter.foreign_code,
         "native": record.uses_native_structure,
         "pretrained": record.uses_pretrained is not None,
+        "unregistered": bool(unregistered_systems(result)),
         "unreliable_weights": any(cell.weights_status == "weights_unreliable" for cell in scored),
     }
     return tuple(flag for flag, holds in told.items() if holds)
@@ -206,6 +223,8 @@ def _unranked(record: ModelRecord, flags: Sequence[RowFlag], stale: Sequence[str
         return f"withdrawn: {record.reason}"
     if stale:
         return f"could not be submitted now: {stale[0]}"
+    if "unregistered" in flags:
+        return "scored against a reference that is not registered yet"
     if "few_trajectories" in flags:
         least = registry.constants().minimum_trajectories
         return f"fewer than {least} trajectories"

@@ -156,6 +156,15 @@ class VerificationRecord(Frozen):
     digests: dict[Name, Fingerprint] = pydantic.Field(default_factory=dict, max_length=1000)
 
 
+def fingerprint_of(result: Result) -> str:
+    """Return ``sha256:…`` over what a result says.
+
+    Fields that hold their default say nothing: a later version of the format that adds an optional
+    field leaves the fingerprints of earlier results, and what was recorded of them, as they are.
+    """
+    return config.fingerprint(result.model_dump(mode="json", exclude_defaults=True))
+
+
 class Submission(Frozen):
     """A submitted result, ``submissions/<family>/<name>/<date>.json``.
 
@@ -190,8 +199,8 @@ class Submission(Frozen):
 
     @property
     def result_fingerprint(self) -> str:
-        """``sha256:…`` over the result."""
-        return config.fingerprint(self.result)
+        """``sha256:…`` over the result (:func:`fingerprint_of`)."""
+        return fingerprint_of(self.result)
 
     @property
     def level(self) -> Verification:

@@ -16,10 +16,11 @@ from cgbench.results import MetricStatus, Track, Verification
 #: ``unconverged``: a reference that decides nothing; ``few_trajectories``: too few for a rank;
 #: ``foreign_code``: an adapter ran code of another program; ``native``: native structures went into
 #: it; ``pretrained``: so did pretrained weights; ``unreliable_weights``: every frame counts the
-#: same, because a Markov state model could not weight them.
+#: same, because a Markov state model could not weight them; ``unregistered``: scored against a
+#: reference that the leaderboard does not know.
 RowFlag = Literal[
     "best_of_n", "leak", "missing", "failed", "gate", "unconverged", "few_trajectories",
-    "foreign_code", "native", "pretrained", "unreliable_weights",
+    "foreign_code", "native", "pretrained", "unreliable_weights", "unregistered",
 ]  # fmt: skip
 #: ``not yet run``: a reference row that nobody has computed.
 SystemRowStatus = Literal["ok", "failed", "missing", "not yet run"]

@@ -128,13 +128,14 @@ def submit(
     records = read_records(folder)
     record = make_record(result, said.answers, records, folder)
     day = said.date or datetime.datetime.now(tz=datetime.UTC).date()
+    mutants = _mutants(result, file, said.mutants)
     parts = {
         "model": record.model,
         "submitted": day,
         "result": result,
-        "trajectories": _trajectories(result, said, progress),
+        "trajectories": _trajectories(result, said, mutants, progress),
         "missing": _missing(result, record.track, said.missing),
-        "mutants": _mutants(result, file, said.mutants),
+        "mutants": mutants,
     }
     submission = config.validate(Submission, parts, file)
     earlier = read_submissions(folder, records)
@@ -283,7 +284,10 @@ def title_of(done: Submitted) -> str:
 
 
 def _trajectories(
-    result: Result, said: SubmissionOptions, progress: Progress
+    result: Result,
+    said: SubmissionOptions,
+    mutants: MutantsOutcome | None,
+    progress: Progress,
 ) -> TrajectoriesSource | None:
     if said.trajectories is None and said.trajectories_url is None:
         return None
@@ -298,7 +302,11 @@ def _trajectories(
                 found=repr(said.trajectories_url)[:200],
             ) from error
     digests = {}
-    if said.trajectories is not None:
+    if said.trajectories is not None and mutants is not None:
+        from cgbench.leaderboard.mutant_verification import trajectory_digests
+
+        digests = trajectory_digests(result, mutants, said.trajectories)
+    elif said.trajectories is not None:
         file = trajectories_file(said.trajectories)
         keys = scored_keys(result)
         for index, key in enumerate(keys):

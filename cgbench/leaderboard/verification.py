@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgbench import config, registry
-from cgbench.errors import IntegrityError, UsageError, ValidationError
+from cgbench.errors import UsageError, ValidationError
 from cgbench.evaluate import Ensemble, ReferenceBundle, read_reference, score
 from cgbench.leaderboard.comparing import (
     EXACT,
@@ -30,10 +30,16 @@ from cgbench.leaderboard.comparing import (
     same_frames,
 )
 from cgbench.leaderboard.known import known_reference
+from cgbench.leaderboard.mutant_verification import (
+    tested_variants,
+    variants_from_model,
+    variants_from_trajectories,
+)
 from cgbench.leaderboard.records import Submission, VerificationRecord
 from cgbench.leaderboard.trajectories import (
     digest,
     read_submitted,
+    require_digest,
     scored_keys,
     trajectories_file,
 )
@@ -100,7 +106,9 @@ class Recomputed:
             "date": datetime.datetime.now(tz=datetime.UTC).date(),
             "suite_version": __version__,
             "result": submission.result_fingerprint,
-            "systems": tuple(scored_keys(submission.result)),
+            "systems": tuple(scored_keys(submission.result))
+            if submission.mutants is None
+            else tested_variants(submission.mutants),
             "n_metrics": len(self.differences),
             "largest_difference": max((one.ratio for one in self.differences), default=0.0),
             "not_recomputed": self.not_recomputed,
@@ -130,25 +138,22 @@ def verify_trajectories(
         UsageError: Trajectories or references are not at hand.
         IntegrityError: A file is damaged or could do harm, or trajectories are not those that the
             submission names by their hash.
-        ValidationError: Trajectories are of another model, protocol, seed or protein, or they
-            belong to a track whose numbers do not come from trajectories alone.
+        ValidationError: Trajectories are of another model, protocol, seed or protein.
     """
-    result = _verifiable(submission)
+    result = submission.result
+    if submission.mutants is not None:
+        return Recomputed(
+            "trajectories_checked",
+            *_frozen(variants_from_trajectories(submission, path, home=home, progress=progress)),
+        )
     file = trajectories_file(path)
     chosen = None if result.protocol is None else registry.protocol(result.protocol.id)
-    stated = {} if submission.trajectories is None else submission.trajectories.digests
     differences: list[Difference] = []
     digests = {}
     for key in scored_keys(result):
         bundle = _bundle(result, key, home)
         stored = read_submitted(file, key, result)
-        digests[key] = digest(stored)
-        if key in stated and stated[key] != digests[key]:
-            raise IntegrityError(
-                f"{file}: other trajectories of {key} than those submitted",
-                expected=stated[key],
-                found=digests[key],
-            )
+        digests[key] = require_digest(submission, file, key, stored)
         row = score(
             Ensemble.from_trajectory_set(stored, name=result.model.name),
             bundle,
@@ -187,8 +192,8 @@ def verify_model(
         ValidationError: It is another model than the one submitted, or was trained on what it is
             tested on.
     """
-    result = _verifiable(submission)
-    if result.protocol is None or result.model.kind != "potential":
+    result = submission.result
+    if (result.protocol is None and submission.mutants is None) or result.model.kind != "potential":
         raise UsageError(
             f"{submission.model}: only potentials can be simulated again",
             found=result.model.kind,
@@ -206,6 +211,11 @@ def verify_model(
             f"{model}: not the model that was submitted",
             expected=result.model.hash,
             found=found,
+        )
+    if submission.mutants is not None or result.protocol is None:
+        return Recomputed(
+            "reproduced",
+            *_frozen(variants_from_model(submission, model, work, home=home, progress=progress)),
         )
     potential = load_model(model)
     chosen = registry.protocol(result.protocol.id)
@@ -240,14 +250,11 @@ def verify_model(
     return Recomputed("reproduced", tuple(differences), _left_out(result), digests)
 
 
-def _verifiable(submission: Submission) -> Result:
-    if submission.result.track == "mutants":
-        raise ValidationError(
-            f"{submission.model}: results of variants cannot be verified from trajectories yet",
-            expected="a result on proteins",
-            found="track mutants",
-        )
-    return submission.result
+def _frozen(
+    found: tuple[list[Difference], dict[str, str]],
+) -> tuple[tuple[Difference, ...], tuple[str, ...], dict[str, str]]:
+    """Return what a test of variants gave; all of its metrics come from trajectories."""
+    return tuple(found[0]), (), found[1]
 
 
 def _bundle(result: Result, key: str, home: Path | None) -> ReferenceBundle:

@@ -17,6 +17,7 @@ from cgbench.models.memory import keep_freed_memory
 from cgbench.models.pair_spline import PairSpline, PairSplineSettings
 from cgbench.models.pairs import Pairs
 from cgbench.models.potential import (
+    NOT_STATED,
     ChainResult,
     NetworkPotential,
     Potential,
@@ -30,6 +31,7 @@ from cgbench.models.tensor_loss import TensorForceLoss, compiler_obstacle
 from cgbench.models.torchmdnet_weights import from_torchmdnet
 
 __all__ = [
+    "NOT_STATED",
     "ChainModel",
     "ChainResult",
     "Check",

@@ -26,13 +26,19 @@ class FusedPotential:
     Filters are looked up in splines, and everything per pair happens in one loop a layer. What it
     computes is what :class:`NetworkPotential` computes, to the accuracy of the splines, which is
     measured when they are made; forces are the exact gradient of its own energy. The weights are
-    copied: a potential that changes has to be compiled again.
+    copied: a potential that changes has to be compiled again. A replica's energies and forces are
+    bitwise the same alone, in every batch and with any number of threads.
 
     Args:
         potential: The potential.
         bead_types: (N,) int64, the chain.
         n_threads: Threads that share the replicas.
         dtype: Precision of positions and forces; that of the network, or single, if None.
+
+    Attributes:
+        kernel: The ``ChainKernel`` that computes.
+        table_intervals: Intervals of the tables of the filters; None without a network.
+        table_error: Their largest relative error of the slopes.
 
     Raises:
         ValidationError: The chain does not fit the potential, or no table is accurate enough.
@@ -63,7 +69,7 @@ class FusedPotential:
         if network is not None:
             tables, self.table_intervals, self.table_error = _tables(network, potential)
             arrays = _network_arrays(network, bead_types, tables)
-        self._kernel = ChainKernel(
+        self.kernel = ChainKernel(
             len(bead_types),
             np.float32 if self.dtype == torch.float32 else np.float64,
             arrays,
@@ -95,7 +101,7 @@ class FusedPotential:
                 expected=self.dtype,
                 found=pos.dtype,
             )
-        found = self._kernel(np.ascontiguousarray(pos.detach().numpy()))
+        found = self.kernel(np.ascontiguousarray(pos.detach().numpy()))
         return ChainResult(
             network_energy=torch.from_numpy(found.network_energy).to(pos.dtype),
             prior_energy=torch.from_numpy(found.prior_energy).to(pos.dtype),
@@ -148,6 +154,8 @@ def _tables(
 
 def _network_arrays(network: GraphNetwork, bead_types: Tensor, tables: NDArray[np.float64]) -> Any:
     from cgbench.kernels.network import NetworkArrays
+    from cgbench.kernels.products import packed
+    from cgbench.kernels.vectors import lanes_of
 
     dtype = network.embedding.weight.detach().numpy().dtype
     settings = network.settings
@@ -157,28 +165,34 @@ def _network_arrays(network: GraphNetwork, bead_types: Tensor, tables: NDArray[n
         return np.ascontiguousarray(tensor.detach().numpy())
 
     def transposed(matrices: NDArray[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(np.swapaxes(matrices, -1, -2))
+        return packed(np.swapaxes(matrices, -1, -2))
 
-    send = np.stack([array(layer.send.weight) for layer in layers])
-    receive = np.stack([array(layer.receive.weight) for layer in layers])
+    def filled_up(filters: NDArray[Any], axis: int) -> NDArray[Any]:
+        """Add filters that are zero, up to whole vectors of the processor."""
+        width = [(0, 0)] * filters.ndim
+        width[axis] = (0, -filters.shape[axis] % lanes_of(dtype.itemsize))
+        return np.pad(filters, width)
+
+    send = filled_up(np.stack([array(layer.send.weight) for layer in layers]), 1)
+    receive = filled_up(np.stack([array(layer.receive.weight) for layer in layers]), 2)
     update = np.stack([array(layer.update.weight) for layer in layers])
     hidden = array(network.readout_hidden.weight)
     embedded = array(network.embedding.weight[bead_types])
     per_spacing = (tables.shape[1] - 3) / (settings.cutoff_upper - settings.cutoff_lower)
     return NetworkArrays(
         cutoffs=np.array([settings.cutoff_lower, settings.cutoff_upper, per_spacing], dtype),
-        tables=np.ascontiguousarray(tables, dtype),
+        tables=filled_up(np.ascontiguousarray(tables, dtype), 2),
         embedded=embedded,
         first_sent=np.ascontiguousarray(embedded @ send[0].T),
-        send=send,
-        receive=receive,
+        send=packed(send),
+        receive=packed(receive),
         receive_bias=np.stack([array(layer.receive.bias) for layer in layers]),
-        update=update,
+        update=packed(update),
         update_bias=np.stack([array(layer.update.bias) for layer in layers]),
         send_forward=transposed(send),
         receive_forward=transposed(receive),
         update_forward=transposed(update),
-        hidden=hidden,
+        hidden=packed(hidden),
         hidden_forward=transposed(hidden),
         hidden_bias=array(network.readout_hidden.bias),
         energy=array(network.readout_energy.weight)[0].copy(),

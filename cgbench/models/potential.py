@@ -1,6 +1,6 @@
 """Potentials: the calling convention of everything that is benchmarked, and network + prior."""
 
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 import pydantic
 import torch
@@ -17,6 +17,10 @@ from cgbench.priors import Prior, PriorParameters, prior_energy_forces
 _MAX_PRIORS = 64
 
 
+#: Identifier and fingerprints of a split that a user does not name.
+NOT_STATED: Final = "not stated"
+
+
 class TrainedOn(Frozen):
     """Data that a potential was trained on: what leak checks compare with.
 
@@ -26,6 +30,7 @@ class TrainedOn(Frozen):
         split_fingerprint: ``sha256:…`` of the split.
         store_fingerprint: ``sha256:…`` of the store's manifest.
         part: Part of the split.
+        stated: Whether that is its user's word, of a model that says nothing itself.
     """
 
     system: str
@@ -33,6 +38,26 @@ class TrainedOn(Frozen):
     split_fingerprint: str
     store_fingerprint: str
     part: str = "train"
+    stated: bool = False
+
+    @classmethod
+    def without_split(cls, system: str) -> Self:
+        """Return the word of a user that a system was trained on, on frames not known."""
+        return cls(
+            system=system,
+            split_id=NOT_STATED,
+            split_fingerprint=NOT_STATED,
+            store_fingerprint=NOT_STATED,
+            stated=True,
+        )
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_later_field(
+        self, handler: pydantic.SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        # So that the hashes of models that say it themselves stay what they are.
+        data: dict[str, Any] = handler(self)
+        return data if self.stated else {k: v for k, v in data.items() if k != "stated"}
 
 
 class SeedSpread(Frozen):

@@ -1,7 +1,8 @@
 """Model cards: hand-written prose around blocks that follow from what a baseline's runs wrote.
 
 A card is ``<folder>/<baseline>/README.md``, beside its ``config.yaml`` and a folder ``results``
-with ``training.json`` and ``provenance.json`` of the training and one result for each protocol.
+with ``training.json`` and ``provenance.json`` of the training, ``selection.json`` of a choice among
+several seeds, and one result for each protocol.
 What stands between ``<!-- facts: NAME -->`` and ``<!-- end of facts -->`` is written by this
 module.
 """
@@ -10,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cgbench import registry
 from cgbench.config import read_data, read_model, read_text, validate, write_atomic
@@ -18,12 +19,17 @@ from cgbench.errors import CgbenchError
 from cgbench.models import load_model, model_hash
 from cgbench.models.zoo import find_weights
 from cgbench.pipeline.cards import NOT_YET_RUN, fill, table
+from cgbench.pipeline.sampler_cards import training_block
+from cgbench.pipeline.selection import SelectionOutcome
 from cgbench.provenance import Provenance
-from cgbench.results import MetricValue, Result, read_result
-from cgbench.train.kinds import AnyConfig, read_config
+from cgbench.results import MetricValue, Result, SystemResult, read_result
+from cgbench.train import TrainingConfig
+from cgbench.train.kinds import SAMPLERS, AnyConfig, read_config
 from cgbench.train.records import TrainingOutcome
 
 CARD_NAME: Final = "README.md"
+#: Metrics of one status that are named; of more the number is told.
+_MOST_NAMED: Final = 4
 #: Measured training rates, below the folder of the repository.
 RATES: Final = Path("benchmarks/results/training.json")
 
@@ -94,7 +100,9 @@ def _model(settings: AnyConfig) -> str:
     try:
         path = find_weights(settings.name)
     except CgbenchError:
-        return table(("fact", "value"), [*rows, ("weights", NOT_YET_RUN)])
+        trains = settings.kind in SAMPLERS
+        weights = "not shipped; the command below makes `sampler.pt`" if trains else NOT_YET_RUN
+        return table(("fact", "value"), [*rows, ("weights", weights)])
     spec = load_model(path).spec
     for part in spec.trained_on:
         rows += [
@@ -119,14 +127,27 @@ def _model(settings: AnyConfig) -> str:
 
 def _training(settings: AnyConfig, home: Path, folder: str, rates: dict[int, float]) -> str:
     command = f"cgbench train {folder}/{home.relative_to(_base(home, settings.name))}/config.yaml"
+    if settings.kind in SAMPLERS:
+        hardware = _hardware(home / "results" / "provenance.json")
+        return training_block(settings, home, command, hardware)
     path = home / "results" / "training.json"
+    selection = _selection(home / "results" / "selection.json")
+    if selection is not None:
+        command += f" --seeds {len(selection.candidates)} --select"
     if not path.is_file():
-        command += f" --seeds {registry.baseline_settings().seeds} --select"
-        rows = [("status", NOT_YET_RUN), *_expected(settings, rates)]
+        rows = [("status", NOT_YET_RUN)]
+        if isinstance(settings, TrainingConfig):
+            rows += _expected(settings, rates)
+            if settings.selection is not None:
+                command += f" --seeds {registry.baseline_settings().seeds} --select"
         return table(("fact", "value"), rows) + f"\n\n```text\n{command}\n```"
     outcome = validate(TrainingOutcome, read_data(path), path)
     rows = []
-    if outcome.validation_variance > 0:
+    if settings.kind == "go-model":
+        rows.append(
+            ("force error", f"{outcome.validation_loss:,.0f} (kcal/mol/Å)²; not fitted to forces")
+        )
+    elif outcome.validation_variance > 0:
         rows.append(
             (
                 "validation loss",
@@ -134,12 +155,48 @@ def _training(settings: AnyConfig, home: Path, folder: str, rates: dict[int, flo
                 f" under the prior alone: {100 * outcome.explained:.1f} % explained",
             )
         )
+    if isinstance(settings, TrainingConfig):
+        rows.append(("epochs", f"{outcome.epochs}, the best {outcome.best_epoch}"))
     rows += [
-        ("epochs", f"{outcome.epochs}, the best {outcome.best_epoch}"),
         ("wall time", f"{outcome.seconds:,.0f} s"),
         ("hardware", _hardware(home / "results" / "provenance.json")),
     ]
-    return table(("fact", "value"), rows) + f"\n\n```text\n{command}\n```"
+    parts = [table(("fact", "value"), rows)]
+    if selection is not None:
+        parts.append(_choice(selection))
+    return "\n\n".join([*parts, f"```text\n{command}\n```"])
+
+
+def _selection(path: Path) -> SelectionOutcome | None:
+    return read_model(SelectionOutcome, path) if path.is_file() else None
+
+
+def _choice(selection: SelectionOutcome) -> str:
+    """Return what every seed came to, and how far they differ."""
+    rows = [
+        (
+            f"{one.seed}" + (", chosen" if one.seed == selection.chosen else ""),
+            "–" if one.validation_loss is None else f"{one.validation_loss:.2f}",
+            one.status if one.metric is None else f"{one.metric:.3g}",
+        )
+        for one in selection.candidates
+    ]
+    spreads = [
+        (
+            "mean ± standard deviation",
+            *(
+                f"{found.mean:.4g} ± {found.standard_deviation or 0.0:.2g}"
+                for name in ("validation_loss", selection.metric or "")
+                if (found := selection.between_seed.get(name)) is not None
+            ),
+        )
+    ]
+    heading = ("seed", "validation loss, (kcal/mol/Å)²", f"`{selection.metric}`")
+    chosen_on = "; ".join(selection.references.values())
+    told = f"Chosen by short simulations (`{selection.protocol}`) scored against {chosen_on}."
+    return table(heading, [*rows, *(one for one in spreads if len(one) == len(heading))]) + (
+        f"\n\n{told}"
+    )
 
 
 def _base(home: Path, name: str) -> Path:
@@ -198,7 +255,8 @@ def _results(home: Path) -> str:
             ]
             protocol = "none" if result.protocol is None else result.protocol.id
             parts.append(
-                f"Protocol `{protocol}`, system `{system.system}`, status {system.status}:"
+                f"Protocol `{protocol}`, system `{system.system}`, status {system.status}"
+                f"{_against(result, system)}:"
             )
             rows = [(f"`{spec.id}`", _value(value), spec.unit or "") for spec, value in ranked]
             parts.append(table(("metric", "value and 95 % interval", "unit"), rows))
@@ -221,11 +279,25 @@ def _value(value: MetricValue) -> str:
     return text if value.status == "ok" else f"{text} ({value.status})"
 
 
-def _failures(system: Any) -> str:
+def _against(result: Result, system: SystemResult) -> str:
+    """Return what a row was scored against, its track and what was found of leaks."""
+    parts = []
+    if (reference := result.reference.fingerprints.get(system.system)) is not None:
+        parts.append(f", reference `{reference[:19]}…`")
+    if system.track is not None:
+        parts.append(f", track `{system.track}`")
+    if system.leak is not None:
+        parts.append(f", leaks: {system.leak.status}")
+    return "".join(parts)
+
+
+def _failures(system: SystemResult) -> str:
     """Return what went wrong, in sentences; a model without any says so."""
     found = [f"gate `{name}` failed" for name, gate in system.gates.items() if gate == "failed"]
-    found += [f"`{key}` {item.status}" for key, item in system.metrics.items()
-              if item.status in ("failed", "void")]  # fmt: skip
+    for status in ("failed", "void"):
+        metrics = [f"`{key}`" for key, item in system.metrics.items() if item.status == status]
+        told = ", ".join(metrics) if len(metrics) <= _MOST_NAMED else f"{len(metrics)} metrics"
+        found += [f"{told} {status}"] if metrics else []
     if system.dead_fraction:
         found.append(f"{100 * system.dead_fraction:.2g} % of the frames after a broken one")
     if system.simulation_converged is False:

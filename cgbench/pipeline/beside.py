@@ -15,12 +15,12 @@ from cgbench.evaluate import (
     load_plugins,
     md_split_half,
     native_constant,
-    read_reference,
     read_scored,
     reference_statistics,
     start_frames,
     write_scored,
 )
+from cgbench.pipeline.bundles import References
 from cgbench.pipeline.compare import compare_runs
 from cgbench.pipeline.content import report_content
 from cgbench.pipeline.novelty import replay_row
@@ -31,13 +31,12 @@ from cgbench.progress import Progress, silent
 from cgbench.report import Absent, Table, read_viewer, write_report
 from cgbench.results import Result
 from cgbench.results.mutants import MutantsOutcome
-from cgbench.store import find_reference
 from cgbench.version import __version__
 
 #: Rows drawn over another reference than they were scored against would show nothing true.
 _OTHER_REFERENCE: Final = (
     "scored against another reference than the one at hand: run 'cgbench evaluate' on the same "
-    "folder, or get the reference that it was scored against"
+    "folder, or name the references that it was scored against with --references"
 )
 
 
@@ -156,7 +155,12 @@ def finish_run(
 
 
 def report_runs(
-    runs: list[Path], out: Path, *, home: Path | None = None, progress: Progress = silent
+    runs: list[Path],
+    out: Path,
+    *,
+    references: Path | None = None,
+    home: Path | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Draw one page from run folders, with the reference rows beside the models.
 
@@ -166,6 +170,7 @@ def report_runs(
     Args:
         runs: Run folders, or their ``result.json``.
         out: The page.
+        references: Folder with the references of the runs, where those are not the home's.
         home: Data home, of references and of the molecular viewer.
         progress: Told how far it is.
 
@@ -190,8 +195,8 @@ def report_runs(
     for key in keys:
         own = [(run, place) for run, place in zip(read, places, strict=True) if key in run.scored]
         try:
-            bundle = read_reference(find_reference(key, home))
-        except UsageError as error:
+            bundle = References(references, home).bundle(key)
+        except (UsageError, ValidationError) as error:
             unread += [
                 Absent(run.result.model.name, key, "missing", error.message) for run, _ in own
             ]

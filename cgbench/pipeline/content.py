@@ -29,6 +29,7 @@ from cgbench.pipeline.run_facts import (
     absent,
     commands,
     cost_table,
+    models_table,
     origin,
     overview,
     timing_table,
@@ -281,7 +282,7 @@ def report_content(
         )
         for key in rows
     ]
-    timed = [cost_table(results), timing_table(results)]
+    timed = [models_table(results), cost_table(results), timing_table(results)]
     return ReportContent(
         title=title,
         introduction="Distances of coarse-grained models from all-atom molecular dynamics. Every "

@@ -8,6 +8,7 @@ from cgbench import config, registry
 from cgbench.config import Frozen
 from cgbench.errors import UsageError
 from cgbench.models import NetworkPotential, model_hash, save_model
+from cgbench.pipeline.stated import state_training
 
 if TYPE_CHECKING:
     from cgbench.adapters import AdapterChoice
@@ -29,6 +30,8 @@ class ConvertOptions:
         member: Which, by its path inside.
         name: What the model is called.
         licence: Licence of the weights.
+        trained_on: What it was trained on, by the word of who converts it: see
+            :func:`~cgbench.pipeline.stated.state_training`.
     """
 
     prior: str | None = None
@@ -37,6 +40,7 @@ class ConvertOptions:
     member: str | None = None
     name: str | None = None
     licence: str | None = None
+    trained_on: tuple[str, ...] = ()
 
 
 class Converted(Frozen):
@@ -78,7 +82,7 @@ def convert_model(
         choice: The adapter, ``torchmdnet``, with its options.
         options: What is to be converted, and what goes with it.
         force: Replace another model at ``out``.
-        home: Data home, where the published force field lies.
+        home: Data home, where the published force field and splits lie.
 
     Raises:
         UsageError: No such file, adapter or option; or ``out`` holds another model.
@@ -108,6 +112,7 @@ def convert_model(
     if options.licence is not None:
         update["licence"] = options.licence
     potential.spec = potential.spec.model_copy(update=update)
+    state_training(potential, options.trained_on, home)
     _write(out, potential, force)
     return Converted(
         path=out,

@@ -1,6 +1,6 @@
 """The arrows from ``model.pt`` to ``result.json`` and a report, each system for itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from cgbench import config, provenance, registry
-from cgbench.errors import CgbenchError, IntegrityError, UsageError
+from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
 from cgbench.models import model_hash
 from cgbench.pipeline.beside import report_runs
 from cgbench.pipeline.check import systems_of
@@ -25,6 +25,7 @@ from cgbench.pipeline.programs import AnyPotential, Opened, open_potential
 from cgbench.pipeline.results import assemble, commands_for, write_result_of
 from cgbench.pipeline.scored_rows import recorded_systems
 from cgbench.pipeline.stages import run_stage
+from cgbench.pipeline.stated import state_training
 from cgbench.progress import Progress, silent
 from cgbench.results import Cost, ModelIdentity, Result, SystemResult, Track, read_result
 from cgbench.simulation.checkpoint import RunRecord
@@ -81,6 +82,8 @@ def evaluate_model(
     adapter: "AdapterChoice | None" = None,
     name: str | None = None,
     track: Track | None = None,
+    references: Path | None = None,
+    trained_on: Sequence[str] = (),
     force: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
@@ -111,6 +114,10 @@ def evaluate_model(
         track: By which rules the model must have been trained: what it was trained on and is tested
             on is refused. If None the track is that which the model is on, and overlaps are marked
             on the result.
+        references: Folder with the references to score against instead of the home's
+            (:class:`~cgbench.pipeline.bundles.References`); none is then taken from the home.
+        trained_on: What a model that says nothing of it was trained on, by its user's word
+            (:func:`~cgbench.pipeline.stated.state_training`).
         force: Do everything again.
         home: Data home.
         progress: Told how far it is.
@@ -123,6 +130,7 @@ def evaluate_model(
     """
     opened = open_potential(model, home, trust=trust, name=name, adapter=adapter)
     potential = opened.potential
+    state_training(potential, trained_on, home)
     plan = Plan(
         model=opened.path,
         potential=potential,
@@ -137,6 +145,7 @@ def evaluate_model(
         prior=prior,
         workers=workers,
         track=track,
+        folder=references,
     )
     if plan.protocol.start != "k-centres":
         raise UsageError(
@@ -161,7 +170,7 @@ def evaluate_model(
             try:
                 rows[key] = evaluate_system(plan, key, progress)
                 del missing[key]
-            except (UsageError, IntegrityError) as error:
+            except (UsageError, IntegrityError, ValidationError) as error:
                 errors.append(error)
                 missing[key] = _unscored(key, commands_for(key, error, home))
             result = _written(plan, rows, missing)
@@ -189,7 +198,7 @@ def _report(
     inputs = [made_of, sorted(priors.items()), result.metrics_versions, reasons]
 
     def draw() -> None:
-        report_runs([plan.out], page, home=plan.home, progress=progress)
+        report_runs([plan.out], page, references=plan.folder, home=plan.home, progress=progress)
 
     run_stage(plan.out, "report", inputs, draw, force=plan.force or not page.is_file())
 
@@ -246,6 +255,7 @@ def _write_settings(plan: Plan, keys: list[str], threads: int | None) -> None:
         "systems": keys,
         "protocol": plan.protocol.model_dump(mode="json"),
         "seed": plan.seed,
+        **({} if plan.folder is None else {"references": plan.folder.name}),
         "threads": threads,
         "paper": plan.paper,
     }

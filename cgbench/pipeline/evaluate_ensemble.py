@@ -4,14 +4,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol as Interface
 
 import pydantic
 
 from cgbench import config, registry
-from cgbench.errors import CgbenchError, IntegrityError, UsageError
-from cgbench.evaluate import Ensemble, ReferenceBundle, Scored, read_reference, score
+from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
+from cgbench.evaluate import Ensemble, ReferenceBundle, Scored, score
 from cgbench.evaluate.ensemble_files import EnsembleFiles
 from cgbench.pipeline.beside import report_runs
+from cgbench.pipeline.bundles import References
 from cgbench.pipeline.leaks import with_leak
 from cgbench.pipeline.novelty import with_novelty
 from cgbench.pipeline.paper import paper_stage
@@ -19,8 +21,8 @@ from cgbench.pipeline.results import assemble, commands_for, noted, printed, wri
 from cgbench.pipeline.scored_rows import RowRecord, Stopwatch, kept_row, row_inputs, write_row
 from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
-from cgbench.results import Leak, ModelIdentity, Result, SystemResult
-from cgbench.store import TrajectoryAttributes, find_reference
+from cgbench.results import Cost, Leak, ModelIdentity, Result, SystemResult
+from cgbench.store import TrajectoryAttributes
 
 #: Structures come without a statement of what made them.
 _UNCHECKED = Leak(
@@ -29,6 +31,20 @@ _UNCHECKED = Leak(
     "played back",
 )
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class EnsembleMaker(Interface):
+    """What made structures: a sampler, which says what it was trained on and what it costs."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What a result says of it."""
+
+    def told(self, row: Scored) -> Scored:
+        """Return a row of a system with what is known of its maker."""
+
+    def cost(self) -> Cost:
+        """Return what it costs, of the systems drawn by now."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,8 @@ class EnsemblePlan:
         workers: Threads that measure frames; all cores if None.
         force: Whether what is there is scored again.
         home: Data home.
+        maker: What made the structures, where that is known.
+        references: Folder of the references that were named instead of the home's.
     """
 
     name: str
@@ -90,6 +108,8 @@ class EnsemblePlan:
     workers: int | None
     force: bool
     home: Path | None
+    maker: "EnsembleMaker | None" = None
+    references: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +142,7 @@ def evaluate_ensemble(
     out: Path,
     seed: int = 1,
     workers: int | None = None,
+    references: Path | None = None,
     force: bool = False,
     home: Path | None = None,
     progress: Progress = silent,
@@ -143,6 +164,7 @@ def evaluate_ensemble(
         out: Run folder to write.
         seed: Seed of the resamples.
         workers: Threads that measure frames; all cores if None.
+        references: Folder with the references to score against instead of the home's.
         force: Score again what is there.
         home: Data home.
         progress: Told how far it is.
@@ -168,6 +190,7 @@ def evaluate_ensemble(
         workers=workers,
         force=force,
         home=home,
+        references=references,
     )
     sources = (EnsembleSource(key, files, said) for key in files.systems)
     return evaluate_sources(plan, sources, progress)
@@ -194,8 +217,8 @@ def evaluate_sources(
             done.missing[key] = _unscored(key, printed(source.missing or "no structures"))
             continue
         try:
-            bundle = read_reference(find_reference(key, plan.home))
-        except (UsageError, IntegrityError) as error:
+            bundle = References(plan.references, plan.home).bundle(key)
+        except (UsageError, IntegrityError, ValidationError) as error:
             done.missing[key] = _unscored(key, commands_for(key, error, plan.home))
             continue
         try:
@@ -209,7 +232,13 @@ def evaluate_sources(
         raise errors[0]
     result = _written(plan, done)
     if done.rows:
-        report_runs([plan.out], plan.out / "report.html", home=plan.home, progress=progress)
+        report_runs(
+            [plan.out],
+            plan.out / "report.html",
+            references=plan.references,
+            home=plan.home,
+            progress=progress,
+        )
     return result
 
 
@@ -231,8 +260,8 @@ def _score(
     if facts is not None:
         # The file may come from anywhere: what it says is kept only in the form we write.
         known = facts.model_hash if _HASH.fullmatch(facts.model_hash or "") else None
-        if "simulation" in facts.seeds:
-            done.seeds["simulation"] = facts.seeds["simulation"]
+        known_uses = ("simulation", "sampling")
+        done.seeds |= {use: facts.seeds[use] for use in known_uses if use in facts.seeds}
     inputs = row_inputs(
         key,
         model_hash=known,
@@ -265,7 +294,8 @@ def _score(
         )
     else:
         row, record = found
-    done.rows[key], done.records[key] = row, record
+    done.rows[key] = row if plan.maker is None else plan.maker.told(row)
+    done.records[key] = record
     done.hashes.add(known)
     done.protocols.add(None if chosen is None else chosen.id)
 
@@ -288,7 +318,8 @@ def _scored(
             workers=plan.workers,
             progress=progress,
         )
-    row = noted(row, [*source.notes, *ensemble.notes])
+    usual = References(plan.references, plan.home).told(bundle)
+    row = noted(row, [*usual, *source.notes, *ensemble.notes])
     row = with_leak(row, None if ensemble.time_ordered else "sampler", _UNCHECKED)
     with watch.stage("novelty"):
         row = with_novelty(row, ensemble, bundle, home=plan.home, seed=plan.seed, progress=progress)
@@ -331,8 +362,9 @@ def _written(plan: EnsemblePlan, done: _Done) -> Result:
     protocols = set(done.protocols)
     only = protocols.pop() if len(protocols) == 1 else None
     model_hash = next(iter(done.hashes)) if len(done.hashes) == 1 else None
+    identity = ModelIdentity(name=printed(plan.name)[:200], hash=model_hash, kind="ensemble")
     result = assemble(
-        ModelIdentity(name=printed(plan.name)[:200], hash=model_hash, kind="ensemble"),
+        identity if plan.maker is None else plan.maker.identity,
         done.rows,
         list(done.missing.values()),
         bundles={
@@ -344,6 +376,7 @@ def _written(plan: EnsemblePlan, done: _Done) -> Result:
         seeds=done.seeds,
         wall_time=sum(timings.values()),
         timings=timings,
+        cost=None if plan.maker is None else plan.maker.cost(),
     )
     write_result_of(plan.out, result)
     return result

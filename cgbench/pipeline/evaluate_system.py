@@ -13,13 +13,13 @@ from cgbench.evaluate import (
     ReferenceBundle,
     Scored,
     failed,
-    read_reference,
     score,
     write_scored,
 )
 from cgbench.models import NetworkPotential
-from cgbench.pipeline.candidates import told_of_choice
+from cgbench.pipeline.bundles import References
 from cgbench.pipeline.check import check_on
+from cgbench.pipeline.choice import told_of_choice
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.paper import paper_stage
 from cgbench.pipeline.prior_row import score_prior
@@ -41,7 +41,7 @@ from cgbench.registry import Protocol
 from cgbench.results import ModelIdentity, SplitIdentity, SystemCost, Track
 from cgbench.simulation import SimulationOutcome, largest_stable_step, simulate
 from cgbench.splits import read_split
-from cgbench.store import find_reference, find_split, read_trajectories
+from cgbench.store import find_split, read_trajectories
 
 #: Force errors are reported on the test part of the canonical split.
 CANONICAL_SPLIT = "block-v1"
@@ -69,6 +69,7 @@ class Plan:
         prior: Whether the model's prior is simulated and scored beside it.
         workers: Threads that measure frames; all cores if None.
         track: The track that was asked for by name; None for the one that the model is on.
+        folder: Folder of the references that were named instead of the home's.
     """
 
     model: Path
@@ -84,6 +85,12 @@ class Plan:
     prior: bool
     workers: int | None
     track: Track | None = None
+    folder: Path | None = None
+
+    @property
+    def references(self) -> References:
+        """What is scored against."""
+        return References(self.folder, self.home)
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -140,7 +147,7 @@ def earlier_row(plan: Plan, system: str) -> SystemRow | None:
         UsageError: The system's reference is not at hand.
         IntegrityError: The reference is damaged.
     """
-    bundle = read_reference(find_reference(system, plan.home))
+    bundle = plan.references.bundle(system)
     found = kept_row(plan.out, system, model_inputs(plan, system, bundle.fingerprint))
     return None if found is None else _kept(*found)
 
@@ -154,10 +161,11 @@ def evaluate_system(plan: Plan, system: str, progress: Progress = silent) -> Sys
     Raises:
         UsageError: The reference is not at hand, or the folder holds another simulation.
         IntegrityError: A file here is damaged: no fault of the model.
+        ValidationError: The reference that was named is of another system.
     """
     watch = Stopwatch()
     with watch.stage("reference"):
-        bundle = read_reference(find_reference(system, plan.home))
+        bundle = plan.references.bundle(system)
     inputs = model_inputs(plan, system, bundle.fingerprint)
     split = _split(system, plan.home)
     found = None if plan.force else kept_row(plan.out, system, inputs)
@@ -215,7 +223,7 @@ def prior_beside(plan: Plan, system: str, progress: Progress = silent) -> str | 
         return None
     return score_prior(
         plan.potential,
-        read_reference(find_reference(system, plan.home)),
+        plan.references.bundle(system),
         plan.protocol,
         plan.out,
         seed=plan.seed,
@@ -302,7 +310,7 @@ def _scored(
     opened = adapter_notes(plan.identity.adapter)
     row = noted(row, [*opened, *told_of_mass(plan.protocol), *mixing, *ensemble.notes])
     row = noted(row, told_of_temperature(plan.protocol, bundle.temperature))
-    row = noted(row, told_of_choice(plan.potential.spec))
+    row = noted(row, [*plan.references.told(bundle), *told_of_choice(plan.potential.spec)])
     if plan.paper and not ensemble.time_ordered:
         row = noted(row, ["The analysis of the reference work needs frames in time order."])
     elif plan.paper:

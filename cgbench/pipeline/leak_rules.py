@@ -7,13 +7,14 @@ import numpy as np
 
 from cgbench import registry
 from cgbench.errors import CgbenchError, UsageError
-from cgbench.evaluate import ReferenceBundle, read_reference
-from cgbench.models import PotentialSpec
+from cgbench.evaluate import ReferenceBundle
+from cgbench.models import NOT_STATED, PotentialSpec
+from cgbench.pipeline.bundles import References, bundle_trajectories, selection_bundle
 from cgbench.pipeline.evaluate_system import CANONICAL_SPLIT
 from cgbench.pipeline.left_out import local_stores
 from cgbench.priors import PriorParameters
 from cgbench.splits import Relation, Split, read_split, relation
-from cgbench.store import find_reference, find_split
+from cgbench.store import find_split
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def fitted_to(
             "trained on",
             item.system,
             sequence_of(item.system, prior, home),
-            item.split_id,
+            None if item.split_id == NOT_STATED else item.split_id,
             item.split_fingerprint,
             item.store_fingerprint,
             item.part,
@@ -109,6 +110,11 @@ def shared_trajectories(
                 f"trajectories with those of {system} cannot be told"
             )
         return None
+    if data.split_id is None:
+        return (
+            f"{data.what} {data.system}, on frames that are not stated: whether the test part is "
+            "among them cannot be told"
+        )
     if data.part != "train":
         return f"{data.what} part {data.part!r} of {data.split_id}"
     try:
@@ -145,7 +151,7 @@ def _split_of(data: FittedTo, home: Path | None) -> Split | None:
 
 
 def chosen_by(
-    spec: PotentialSpec, system: str, own: str | None, left_out: bool, home: Path | None
+    spec: PotentialSpec, system: str, own: str | None, left_out: bool, references: References
 ) -> list[str]:
     """Return how the choice among several models overlaps with the test on a system.
 
@@ -154,28 +160,28 @@ def chosen_by(
         system: The system that it is tested on.
         own: Its sequence.
         left_out: Whether nothing of the protein may have been seen.
-        home: Data home.
+        references: What it is tested against.
     """
     if spec.selected_by is None:
         return []
     found = []
     how = f"chosen among {spec.best_of_n or 'several'} by {spec.selected_by.metric} on"
     for key, fingerprint in spec.selected_by.references.items():
-        kin = related(system, own, key, None, home)
+        kin = related(system, own, key, None, references.home)
         if kin is None or not kin.excluded:
             continue
         if left_out:
             found.append(f"{how} {key}: {kin.reason}")
-        elif (overlap := _same_reference(system, own, fingerprint, home)) is not None:
+        elif (overlap := _same_reference(system, own, fingerprint, references)) is not None:
             found.append(f"{how} {overlap}")
     return found
 
 
 def _same_reference(
-    system: str, own: str | None, fingerprint: str, home: Path | None
+    system: str, own: str | None, fingerprint: str, references: References
 ) -> str | None:
     """Return how a reference that a model was chosen by is one that it is tested against."""
-    tested = _reference(system, home)
+    home, tested = references.home, _reference(references, system)
     if tested is None:
         return None
     if tested.fingerprint == fingerprint:
@@ -183,20 +189,35 @@ def _same_reference(
     for other in registry.systems():
         if other.key == system or other.sequence != own:
             continue
-        bundle = _reference(other.key, home)
+        bundle = _reference(References(home=home), other.key)
         if bundle is not None and bundle.fingerprint == fingerprint:
             return (
                 f"the reference of {other.key}, other data of the same sequence: whether they "
                 f"share trajectories with those of {system} cannot be told"
             )
     store = local_stores(home).get(system)
-    if store is not None and tested.store_fingerprint == store.fingerprint:
+    if store is None:
+        return None
+    if tested.store_fingerprint == store.fingerprint:
         return f"trajectories of {system}; the reference here is of all of them, those included"
+    path = references.path(system)
+    left = bundle_trajectories(path, store.fingerprint)
+    if left is None:
+        return None
+    seen_path = selection_bundle(fingerprint, path, home)
+    seen = None if seen_path is None else bundle_trajectories(seen_path, store.fingerprint)
+    if seen is None:
+        return (
+            f"trajectories of {system} that are not known here: whether the {len(left)} of the "
+            "reference are among them cannot be told"
+        )
+    if both := len(seen & left):
+        return f"trajectories of {system}: {both} of the {len(left)} of the reference"
     return None
 
 
-def _reference(system: str, home: Path | None) -> ReferenceBundle | None:
+def _reference(references: References, system: str) -> ReferenceBundle | None:
     try:
-        return read_reference(find_reference(system, home))
+        return references.bundle(system)
     except CgbenchError:
         return None

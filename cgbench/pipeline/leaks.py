@@ -19,7 +19,8 @@ from pathlib import Path
 from cgbench import registry
 from cgbench.errors import UsageError, ValidationError
 from cgbench.evaluate import Scored
-from cgbench.models import NetworkPotential, PotentialSpec, TrainedOn
+from cgbench.models import NOT_STATED, NetworkPotential, PotentialSpec, TrainedOn
+from cgbench.pipeline.bundles import References
 from cgbench.pipeline.evaluate_system import Plan
 from cgbench.pipeline.leak_rules import (
     chosen_by,
@@ -68,6 +69,7 @@ def check_leaks(
     prior: PriorParameters | None = None,
     asked: Track | None = None,
     sequence: str | None = None,
+    references: Path | None = None,
     home: Path | None = None,
 ) -> Leak:
     """Look for data that a model was both trained on and is tested on.
@@ -78,6 +80,7 @@ def check_leaks(
         prior: Its prior, whose record says what it was fitted to.
         asked: The track that was asked for by name: overlaps are then refused, else marked.
         sequence: Sequence of the system, where the registry does not know it.
+        references: Folder of the references that it is tested against instead of the home's.
         home: Data home, for splits and own systems.
     """
     chosen = asked or track(spec, system, home=home)
@@ -93,7 +96,8 @@ def check_leaks(
     overlaps = _wrong_track(spec, chosen, system)
     overlaps += _unknown_prior(prior, chosen, system)
     if chosen != "mutants":
-        overlaps += chosen_by(spec, system, own, chosen == "leave-one-out", home)
+        tested = References(references, home)
+        overlaps += chosen_by(spec, system, own, chosen == "leave-one-out", tested)
     for data in fitted_to(spec, prior, home):
         if chosen == "leave-one-out":
             found = related(system, own, data.system, data.sequence, home)
@@ -154,7 +158,14 @@ def with_leak(row: Scored, chosen: Track | None, leak: Leak | None) -> Scored:
 
 def _leak_of(plan: Plan, system: str, asked: Track | None) -> Leak:
     prior = plan.potential.prior if isinstance(plan.potential, NetworkPotential) else None
-    return check_leaks(plan.potential.spec, system, prior=prior, asked=asked, home=plan.home)
+    return check_leaks(
+        plan.potential.spec,
+        system,
+        prior=prior,
+        asked=asked,
+        references=plan.folder,
+        home=plan.home,
+    )
 
 
 def _leaves_out(split_id: str, system: str, own: str | None) -> bool:
@@ -193,7 +204,11 @@ def _unknown_prior(prior: PriorParameters | None, chosen: Track, system: str) ->
 
 
 def _identity(item: TrainedOn) -> str:
+    if item.split_id == NOT_STATED:
+        return "stated by the user, without a split"
+    said = "stated by the user: " if item.stated else ""
     return (
+        f"{said}"
         f"part {item.part} of {item.split_id} ({item.split_fingerprint}), "
         f"store {item.store_fingerprint}"
     )

@@ -103,13 +103,18 @@ def variant_outcome(
     )
 
 
-def without_row(one: VariantOutcome) -> SystemResult:
+def without_row(one: VariantOutcome, *, synthetic: bool = False) -> SystemResult:
     """Return the result of a variant without a row of the second stage, with the reason."""
     if one.status == "missing":
-        return SystemResult(system=one.key, status="missing", reason=one.reason)
-    if one.status == "stays":
+        reason = one.reason
+    elif one.status == "stays":
         reason = one.reason or "stays folded in stage one; stage two was left out"
-        return SystemResult(system=one.key, status="missing", reason=reason)
-    told = "" if one.median_q is None else f", median Q {one.median_q:.2f}"
-    reason = f"{one.status} in stage one{told}" + (f": {one.reason}" if one.reason else "")
-    return SystemResult(system=one.key, status="failed", reason=reason[:2000])
+    else:
+        told = "" if one.median_q is None else f", median Q {one.median_q:.2f}"
+        reason = f"{one.status} in stage one{told}" + (f": {one.reason}" if one.reason else "")
+    return SystemResult(
+        system=one.key,
+        status="missing" if one.status in ("missing", "stays") else "failed",
+        reason=None if reason is None else reason[:2000],
+        synthetic=synthetic,
+    )

@@ -26,7 +26,7 @@ from cgbench.progress import Progress, silent
 from cgbench.registry import Protocol
 from cgbench.results import MetricValue
 from cgbench.simulation import SystemInput, simulate
-from cgbench.store import find_reference, read_trajectories
+from cgbench.store import TrajectorySet, find_reference, read_trajectories
 
 #: Groups of metrics that a variant's own native structure decides. A variant has no reference
 #: simulation: distributions are not compared with its parent's.
@@ -104,6 +104,35 @@ def run_variant(
         progress=progress,
     )
     stored = read_trajectories(out, variant.key)
+    return scored_variant(
+        stored, bundle, variant, member, protocol, name=name, seed=seed, progress=progress
+    )
+
+
+def scored_variant(
+    stored: TrajectorySet,
+    bundle: ReferenceBundle,
+    variant: Variant,
+    member: Member,
+    protocol: Protocol,
+    *,
+    name: str,
+    seed: int,
+    progress: Progress = silent,
+) -> VariantRun:
+    """Score trajectories of a variant that started from its parent's start frames.
+
+    Args:
+        stored: The trajectories.
+        bundle: The parent's reference.
+        variant: What was simulated.
+        member: Its native structure.
+        protocol: The full protocol.
+        name: Name of the row.
+        seed: Seed of resamples.
+        progress: Told how far it is.
+    """
+    starts = bundle.start_coordinates
     # The parent's reference gives weights and drawings.
     ensemble = Ensemble.from_trajectory_set(replace(stored, system=variant.parent), name=name)
     reference = config.fingerprint(

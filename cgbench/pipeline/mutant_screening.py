@@ -22,7 +22,7 @@ from cgbench.registry import Protocol
 from cgbench.results.mutants import ScreeningStatus
 from cgbench.simulation import SystemInput, simulate
 from cgbench.simulation.checkpoint import RunRecord
-from cgbench.store import find_native, read_trajectories
+from cgbench.store import TrajectorySet, find_native, read_trajectories
 
 ControlName = Literal["wild-type", "shuffled", "poly-glycine"]
 
@@ -186,7 +186,7 @@ def screen(
         potential: The model; it must cover the members' beads.
         parent: Registry key of the parent; the group's name with the length.
         members: Chains of the same number of beads.
-        protocol: Of stage one.
+        protocol: Of stage one; its last part is looked at (:func:`window_of`).
         seed: Seed of all streams.
         model_hash: Identity of the model.
         out: The ``trajectories.zarr`` of stage one.
@@ -199,16 +199,14 @@ def screen(
     Raises:
         SimulationError: The simulation cannot be made.
     """
-    number = len(members[0].sequence)
-    group = f"{parent}-{number}-beads"
+    group = group_of(parent, members[0])
     slots = tuple(member.slot for member in members)
     starts = np.repeat(members[0].native[None], max(slots) + 1, axis=0)
     for member in members:
         starts[member.slot] = member.native
     vocabulary = registry.bead_vocabulary()
     types = torch.tensor([vocabulary.types(member.sequence) for member in members])
-    # The sequences decide the trajectories as much as the model does.
-    identity = config.fingerprint([model_hash, [member.sequence for member in members]])
+    identity = batch_identity(model_hash, [member.sequence for member in members])
     system = SystemInput(
         key=group,
         bead_types=types[0].clone(),
@@ -232,14 +230,42 @@ def screen(
         model_hash=identity,
         progress=progress,
     )
-    stored = read_trajectories(out, group)
-    window = round(registry.mutant_screening().window_ps / protocol.output_interval)
-    found = {}
-    for index, member in enumerate(members):
-        frames = stored.coordinates[index]
-        alive = int(stored.alive_until[index])
-        found[member.key] = _looked_at(member, frames, alive, protocol.n_frames(group), window)
-    return found
+    return looked_at(read_trajectories(out, group), members, protocol)
+
+
+def group_of(parent: str, member: Member) -> str:
+    """Return what stage one's file calls the chains of a parent with as many beads as a member."""
+    return f"{parent}-{len(member.sequence)}-beads"
+
+
+def batch_identity(model_hash: str, sequences: Sequence[str]) -> str:
+    """Return what decides the trajectories of a batch: the model, and every chain's sequence."""
+    return config.fingerprint([model_hash, list(sequences)])
+
+
+def looked_at(
+    stored: TrajectorySet, members: Sequence[Member], protocol: Protocol
+) -> dict[str, Screened]:
+    """Return what became of the members of a batch, by key.
+
+    Args:
+        stored: Their trajectories, in the same order.
+        members: Chains of the same number of beads.
+        protocol: Of stage one.
+    """
+    window = round(window_of(protocol) / protocol.output_interval)
+    n_frames = protocol.n_frames(stored.system)
+    return {
+        member.key: _looked_at(member, frames, int(alive), n_frames, window)
+        for member, frames, alive in zip(
+            members, stored.coordinates, stored.alive_until, strict=True
+        )
+    }
+
+
+def window_of(protocol: Protocol) -> float:
+    """Return the length in ps of the end of a trajectory that is looked at: at most half of it."""
+    return min(registry.mutant_screening().window_ps, protocol.length / 2.0)
 
 
 def _looked_at(

@@ -17,6 +17,7 @@ from cgbench.ingest.variants import Variant
 from cgbench.models import NetworkPotential
 from cgbench.pipeline.evaluate import identity_of
 from cgbench.pipeline.leaks import check_leaks, with_leak
+from cgbench.pipeline.left_out import local_stores
 from cgbench.pipeline.mutant_outcomes import (
     absent,
     parent_outcome,
@@ -31,6 +32,7 @@ from cgbench.pipeline.mutant_screening import (
     member_of,
     screen,
     screened_or_reason,
+    window_of,
 )
 from cgbench.pipeline.programs import AnyPotential, open_potential
 from cgbench.pipeline.results import assemble, printed, write_result_of
@@ -67,6 +69,7 @@ class _Test:
     seed: int
     force: bool
     home: Path | None
+    synthetic: bool
 
 
 def evaluate_mutants(
@@ -74,6 +77,7 @@ def evaluate_mutants(
     variants: Sequence[str] | None = None,
     *,
     protocol: str | None = "standard",
+    screening: Protocol | None = None,
     out: Path,
     seed: int = 1,
     threads: int | None = None,
@@ -92,6 +96,7 @@ def evaluate_mutants(
         model: A model file, or the name of a model.
         variants: Keys of variants; all of the registry if None.
         protocol: Protocol of the second stage; None leaves it out.
+        screening: Protocol of the first stage; the registry's if None.
         out: The run folder.
         seed: Seed of replicas and resamples.
         threads: Threads of torch.
@@ -108,20 +113,21 @@ def evaluate_mutants(
     began = time.monotonic()
     opened = open_potential(model, home, trust=trust, adapter=adapter)
     identity = identity_of(opened)
+    chosen = [registry.mutant(key) for key in variants or [one.key for one in registry.mutants()]]
     test = _Test(
         potential=opened.potential,
         identity=identity,
         model_hash=opened.hash,
-        screening=registry.protocol(registry.mutant_screening().protocol),
+        screening=screening or registry.protocol(registry.mutant_screening().protocol),
         protocol=None if protocol is None else registry.protocol(protocol),
         out=out,
         seed=seed,
         force=force,
         home=home,
+        synthetic=_synthetic(chosen, home),
     )
     if test.protocol is not None and test.protocol.start != "k-centres":
         raise UsageError(f"{protocol}: no protocol of the second stage", fix="give standard")
-    chosen = [registry.mutant(key) for key in variants or [one.key for one in registry.mutants()]]
     if threads is not None:
         torch.set_num_threads(threads)
     _settle(test, chosen)
@@ -145,6 +151,12 @@ def evaluate_mutants(
             found="; ".join(f"{one.key}: {one.reason}" for one in tested)[:2000],
         )
     return outcome
+
+
+def _synthetic(chosen: Sequence[Mutant], home: Path | None) -> bool:
+    """Return whether data of a parent or variant here are of a model with known answers."""
+    keys = {one.parent for one in chosen} | {one.key.lower() for one in chosen}
+    return any(store.metadata.synthetic for key, store in local_stores(home).items() if key in keys)
 
 
 def _settle(test: _Test, chosen: Sequence[Mutant]) -> None:
@@ -277,19 +289,19 @@ def _second_stage(
 def _outcome(
     test: _Test, parents: Sequence[ParentOutcome], outcomes: Sequence[VariantOutcome]
 ) -> MutantsOutcome:
-    screening = registry.mutant_screening()
     return MutantsOutcome(
         model=test.identity.name,
         model_hash=test.model_hash,
         screening=f"{test.screening.id} version {test.screening.version}",
         protocol=None if test.protocol is None else test.protocol.id,
-        window_ps=screening.window_ps,
-        least_q=screening.least_q,
+        window_ps=window_of(test.screening),
+        least_q=registry.mutant_screening().least_q,
         seed=test.seed,
         parents=tuple(parents),
         variants=tuple(outcomes),
         recovered=sum(bool(one.recovered and one.counts) for one in outcomes),
         tested=sum(one.status not in ("missing", "failed") for one in outcomes),
+        synthetic=test.synthetic,
     )
 
 
@@ -302,10 +314,17 @@ def _result(
 ) -> Result:
     """Return the result: rows of the second stage, and why the others have none."""
     scored: dict[str, Scored] = {key: run.row for key, run in rows.items()}
-    others = {one.key: without_row(one) for one in outcomes if one.key not in rows}
+    others = {
+        one.key: without_row(one, synthetic=test.synthetic)
+        for one in outcomes
+        if one.key not in rows
+    }
     waiting = {
         one.key: SystemResult(
-            system=one.key, status="missing", reason="not tested yet: run the same command again"
+            system=one.key,
+            status="missing",
+            reason="not tested yet: run the same command again",
+            synthetic=test.synthetic,
         )
         for one in chosen
         if one.key not in others and one.key not in rows

@@ -89,6 +89,7 @@ def cost_table(results: Sequence[Result]) -> Table | None:
             cost.ns_per_day,
             None if cost.n_replicas is None else float(cost.n_replicas),
             cost.largest_stable_step,
+            None if cost.seconds_per_sample is None else 1000.0 * cost.seconds_per_sample,
         ]
         if any(item is not None for item in numbers):
             rows.append([result.model.name, *numbers])
@@ -96,8 +97,41 @@ def cost_table(results: Sequence[Result]) -> Table | None:
     if not rows:
         return None
     head = ["model", "parameters", "training (h)", "steps/s", "ns/day of a replica", "replicas",
-            "largest stable step (ps)"]  # fmt: skip
+            "largest stable step (ps)", "one sample (ms)"]  # fmt: skip
     return Table("Cost", head, rows, [*hardware, "Speeds on other hardware cannot be compared."])
+
+
+def models_table(results: Sequence[Result]) -> Table | None:
+    """Return what samplers' models of each sequence say; None where there are none."""
+    rows: list[list[str | float | None]] = []
+    for result in results:
+        for item in result.systems:
+            found = item.models
+            if found is not None:
+                rows.append(
+                    [
+                        item.system,
+                        result.model.name,
+                        float(found.n_models),
+                        float(found.n_clusters),
+                        100.0 * found.largest,
+                        found.representative_rmsd,
+                        found.representative_tm,
+                        found.mean_rmsd,
+                        found.best_tm,
+                    ]
+                )
+    if not rows:
+        return None
+    head = ["system", "sampler", "models", "clusters", "in the largest (%)",
+            "RMSD of its representative (Å)", "its TM-score", "mean RMSD (Å)",
+            "best TM-score"]  # fmt: skip
+    told = (
+        "Few clusters say that a sampler is sure of a structure, not that it is right; an ensemble "
+        "that unfolds and folds has many. Chains of under 28 residues have no TM-score and are "
+        "clustered by their RMSD."
+    )
+    return Table("Models of each sequence, clustered by structural similarity", head, rows, [told])
 
 
 def timing_table(results: Sequence[Result]) -> Table | None:
@@ -290,6 +324,10 @@ def commands(results: Sequence[Result]) -> list[str]:
         parts = ["cgbench", "evaluate"]
         if result.model.kind == "ensemble":
             parts += ["--ensemble", "TRAJECTORIES"]
+        elif result.model.kind == "sampler":
+            # The run folder keeps it; the number of structures is that of the first system scored.
+            drawn = next((item.n_frames for item in result.systems if item.n_frames), None)
+            parts += ["sampler.pt", *([] if drawn is None else ["--n", str(drawn)])]
         else:
             # Names with a slash are shipped; others are the file that the run folder keeps.
             shipped = "/" in result.model.name

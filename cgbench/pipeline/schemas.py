@@ -14,8 +14,10 @@ from cgbench.ingest.variants import Variant
 from cgbench.models import ConformanceReport, GraphNetworkSettings, PotentialSpec
 from cgbench.pipeline.card_facts import StoreFacts
 from cgbench.pipeline.demo import DemoOutcome
+from cgbench.pipeline.sampling import SamplingRecord
 from cgbench.pipeline.scored_rows import RowRecord
 from cgbench.pipeline.selection import SelectionOutcome
+from cgbench.pipeline.structures_task import StructuresOutcome
 from cgbench.pipeline.sweep import SweepOutcome
 from cgbench.priors import PriorParameters
 from cgbench.provenance import Provenance
@@ -23,10 +25,15 @@ from cgbench.registry import MetricSpec, Mutant, Protocol, System
 from cgbench.results import Result, schemas_command
 from cgbench.results.comparison import RunComparison
 from cgbench.results.mutants import MutantsOutcome
+from cgbench.samplers import SamplerSpec
 from cgbench.simulation.checkpoint import RunRecord
 from cgbench.splits import Split
+from cgbench.splits.cath_split import StructureSplit
 from cgbench.store import Manifest, StoreMetadata, TrajectoryAttributes
 from cgbench.train import TrainingConfig, TrainingOutcome
+from cgbench.train.nemo_config import NemoConfig
+from cgbench.train.recurrent import RecurrentConfig
+from cgbench.train.sampler_records import SamplerOutcome
 from cgbench.train.sweep import SweepConfig
 
 #: The model that reads each format, by the name of its schema.
@@ -40,6 +47,7 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "metric": MetricSpec,
     "mutant": Mutant,
     "mutants-outcome": MutantsOutcome,
+    "nemo-config": NemoConfig,
     "potential-spec": PotentialSpec,
     "prior-parameters": PriorParameters,
     "protocol": Protocol,
@@ -48,6 +56,10 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "reference-metadata": ReferenceMetadata,
     "result": Result,
     "run-comparison": RunComparison,
+    "recurrent-config": RecurrentConfig,
+    "sampler-outcome": SamplerOutcome,
+    "sampler-spec": SamplerSpec,
+    "sampling-record": SamplingRecord,
     "scored-row": RowRecord,
     "selection-outcome": SelectionOutcome,
     "simulation-record": RunRecord,
@@ -55,6 +67,8 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "store-facts": StoreFacts,
     "store-manifest": Manifest,
     "store-metadata": StoreMetadata,
+    "structure-split": StructureSplit,
+    "structures-outcome": StructuresOutcome,
     "sweep-config": SweepConfig,
     "sweep-outcome": SweepOutcome,
     "system": System,

@@ -16,6 +16,7 @@ from cgbench.evaluate.native import read_native
 from cgbench.evaluate.reference_analysis import ReferenceInput
 from cgbench.evaluate.reference_build import build_from_trajectories
 from cgbench.evaluate.stored_trajectories import store_trajectories
+from cgbench.pipeline.bundles import EVALUATION, VALIDATION
 from cgbench.pipeline.references import reference_store
 from cgbench.progress import Progress, silent
 from cgbench.store import SystemStore, find_native, find_reference, open_store
@@ -161,8 +162,7 @@ def _of_share(
     taken = chosen_trajectories(store.n_trajectories, share, seed)
     left = np.setdiff1d(np.arange(store.n_trajectories), taken)
     folder = config.data_home(home) / "references" / "selection" / f"{system}-{share:g}-{seed}"
-    validation = folder / "validation.zarr"
-    evaluation = folder / "evaluation.zarr"
+    validation, evaluation = folder / VALIDATION, folder / EVALUATION
     bundle = _bundle(store, system, taken, validation, home, workers, progress)
     _bundle(store, system, left, evaluation, home, workers, progress)
     described = (

@@ -11,25 +11,33 @@ import pydantic
 from cgbench import config, registry
 from cgbench.errors import IntegrityError, UsageError, ValidationError
 from cgbench.evaluate import Ensemble, ReferenceMetadata, read_reference, read_scored
-from cgbench.force_maps import ForceMapFile
+from cgbench.force_maps import ForceMapFile, read_force_map
 from cgbench.generate import GenerationCard
 from cgbench.ingest import Recipe
-from cgbench.models import load_model, model_hash
+from cgbench.models import ConformanceReport, load_model, model_hash
 from cgbench.models.files import is_program
 from cgbench.pipeline.scored_rows import RowRecord
+from cgbench.pipeline.selection import SelectionOutcome
+from cgbench.pipeline.structures_task import StructuresOutcome
+from cgbench.pipeline.sweep import SweepOutcome
 from cgbench.priors import PriorParameters
 from cgbench.progress import Progress, silent
+from cgbench.provenance import Provenance
 from cgbench.results import read_result
 from cgbench.results.comparison import RunComparison
 from cgbench.results.mutants import MutantsOutcome
+from cgbench.samplers import is_sampler, load_sampler, sampler_hash
+from cgbench.simulation.checkpoint import RunRecord
 from cgbench.splits import read_split
-from cgbench.store import read_trajectories, stored_systems, verify_store
+from cgbench.splits.cath_split import StructureSplit
+from cgbench.splits.cath_structures import SPLIT_FILE, STRUCTURES_FILE, open_structures
+from cgbench.store import Manifest, read_trajectories, stored_systems, verify_store
 from cgbench.store.untrusted import (
     check_array_metadata,
     read_group_attributes,
     refuse_links,
 )
-from cgbench.train import read_config
+from cgbench.train import TrainingOutcome, read_config
 
 #: Types of the arrays in a reference bundle.
 _BUNDLE_TYPES: Final = ("float32", "float64", "int32", "int64", "bool")
@@ -81,16 +89,29 @@ def validate_file(
     if path.suffix in (".json", ".yaml", ".yml"):
         return _document(path, more or {})
     if path.suffix == ".npz":
-        row = read_scored(path)
-        facts = {"name": row.name, "system": row.result.system, "metrics": len(row.result.metrics)}
-        return Validated(path, "scored row", facts)
+        return _archive(path)
     if path.suffix in (".pt", ".pt2", ".ts") or zipfile.is_zipfile(path):
+        if is_sampler(path):
+            return Validated(path, "sampler", _sampler(path))
         return Validated(path, "model", _model(path))
     raise UsageError(
         f"{path}: not a format of this suite",
         expected="a .zarr folder, a run folder, .pt, .npz, .json, or .yaml",
         found=path.suffix or "no suffix",
     )
+
+
+def _archive(path: Path) -> Validated:
+    """Check arrays: a force map, which has a description beside it, or a scored row."""
+    beside = path.with_suffix(".json")
+    data = config.read_data(beside) if beside.is_file() and not beside.is_symlink() else None
+    if isinstance(data, dict) and data.get("format") == "cgbench-force-map":
+        found = read_force_map(path)
+        facts: dict[str, Any] = {"name": found.name, "beads": found.n_beads}
+        return Validated(path, "force map", facts | {"consistent": found.consistent})
+    row = read_scored(path)
+    facts = {"name": row.name, "system": row.result.system, "metrics": len(row.result.metrics)}
+    return Validated(path, "scored row", facts)
 
 
 def _folder(path: Path, more: Mapping[str, tuple[str, Reader]], progress: Progress) -> Validated:
@@ -110,8 +131,12 @@ def _folder(path: Path, more: Mapping[str, tuple[str, Reader]], progress: Progre
             )
         kind, reader = known[name]
         return Validated(path, kind, reader(path))
-    if (path / "result.json").is_file():
+    if any((path / name).exists() for name in _RUN_MARKERS):
         return Validated(path, "run folder", _run(path))
+    if (path / SPLIT_FILE).is_file() and (path / STRUCTURES_FILE).is_file():
+        split, structures = open_structures(path)
+        facts = {"id": split.id, "fingerprint": split.fingerprint, "domains": len(structures)}
+        return Validated(path, "split of structures", facts)
     for marker, (kind, reader) in more.items():
         if marker.endswith("/") and (path / marker).is_dir():
             return Validated(path, kind, reader(path))
@@ -141,6 +166,10 @@ def _document(path: Path, more: Mapping[str, tuple[str, Reader]]) -> Validated:
         return Validated(path, kind, {"fingerprint": config.fingerprint(found)})
     if name is None and path.suffix != ".json":
         return _unnamed(path, data)
+    for fields, (kind, model) in _UNNAMED_RECORDS.items() if name is None else ():
+        if set(fields) <= data.keys():
+            config.validate(model, data, path)
+            return Validated(path, kind, {})
     raise UsageError(
         f"{path}: not a format of this suite",
         expected=", ".join(sorted({"cgbench-result", "cgbench-split", *_RECORDS, *more})),
@@ -157,7 +186,27 @@ _RECORDS: Final[Mapping[str, tuple[str, type[pydantic.BaseModel]]]] = {
     "cgbench-force-map": ("force map", ForceMapFile),
     "cgbench-generation": ("card of a generated data set", GenerationCard),
     "cgbench-reference": ("metadata of a reference bundle", ReferenceMetadata),
+    "cgbench-run": ("record of a simulation", RunRecord),
+    "cgbench-selection": ("outcome of a selection", SelectionOutcome),
+    "cgbench-store-manifest": ("manifest of a store", Manifest),
+    "cgbench-structure-split": ("split of structures", StructureSplit),
+    "cgbench-structures": ("outcome of the structures task", StructuresOutcome),
+    "cgbench-sweep": ("outcome of a sweep", SweepOutcome),
 }
+
+#: Parts of a run folder that name no format, by fields that no other has.
+_UNNAMED_RECORDS: Final[Mapping[tuple[str, ...], tuple[str, type[pydantic.BaseModel]]]] = {
+    ("suite_version", "hardware"): ("provenance", Provenance),
+    ("validation_loss", "best_epoch"): ("outcome of a training", TrainingOutcome),
+    ("potential", "checks"): ("conformance report", ConformanceReport),
+}
+#: A folder with one of these is that of an evaluation, a training or a simulation.
+_RUN_MARKERS: Final = ("result.json", "training.json", "trajectories.zarr")
+#: What else a run folder may hold, and is checked there.
+_RUN_PARTS: Final = (
+    "provenance.json", "training.json", "prior.json", "selection.json", "trajectories.*.run.json",
+    "check/*.json", "scored/*.json", "scored/*.npz",
+)  # fmt: skip
 
 
 def _unnamed(path: Path, data: Mapping[str, Any]) -> Validated:
@@ -216,17 +265,22 @@ def _reference(path: Path) -> Mapping[str, Any]:
 
 
 def _run(path: Path) -> Mapping[str, Any]:
-    facts = dict(_result(path / "result.json"))
+    facts: dict[str, Any] = {}
+    if (path / "result.json").exists():
+        facts |= _result(path / "result.json")
     if (path / "trajectories.zarr").is_dir():
         facts["trajectories"] = _ensemble(path / "trajectories.zarr")["systems"]
     if (path / "model.pt").is_file() and not is_program(path / "model.pt"):
         found = model_hash(path / "model.pt")
-        if found != facts["model_hash"]:
+        if facts.setdefault("model_hash", found) != found:
             raise ValidationError(
                 f"{path / 'model.pt'}: not the model of the result",
                 expected=facts["model_hash"],
                 found=found,
             )
+    for pattern in _RUN_PARTS:
+        for part in sorted(path.glob(pattern)):
+            validate_file(part)
     return facts
 
 
@@ -253,4 +307,15 @@ def _model(path: Path) -> Mapping[str, Any]:
         "hash": model_hash(path),
         "parameters": potential.spec.n_parameters,
         "trained_on": [item.system for item in potential.spec.trained_on],
+    }
+
+
+def _sampler(path: Path) -> Mapping[str, Any]:
+    sampler = load_sampler(path)
+    return {
+        "name": sampler.spec.name,
+        "hash": sampler_hash(path),
+        "sampler": sampler.network.kind,
+        "parameters": sampler.spec.n_parameters,
+        "trained_on": [item.system for item in sampler.spec.trained_on],
     }

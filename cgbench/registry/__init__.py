@@ -41,7 +41,14 @@ from cgbench.registry.paper import (
 )
 from cgbench.registry.protocol_models import Protocol, TemperatureLadder
 from cgbench.registry.references import KnownReference, known_references
+from cgbench.registry.releases import BadRelease, bad_releases
 from cgbench.registry.remote import FILE_KINDS, SUITE, FileKind, RemoteFile, remote_files
+from cgbench.registry.samplers import (
+    Level,
+    PublishedTMScores,
+    SamplerConstants,
+    sampler_constants,
+)
 from cgbench.registry.secondary_structure import (
     Element,
     PairingConstants,
@@ -58,6 +65,7 @@ __all__ = [
     "PAPER_PROTOCOLS",
     "SUITE",
     "AnalysisSettings",
+    "BadRelease",
     "BaselineSettings",
     "Bead",
     "BeadVocabulary",
@@ -65,6 +73,7 @@ __all__ = [
     "Element",
     "FileKind",
     "KnownReference",
+    "Level",
     "MetricSpec",
     "Mutant",
     "MutantScreening",
@@ -74,7 +83,9 @@ __all__ = [
     "PaperConstants",
     "Protocol",
     "PublishedFact",
+    "PublishedTMScores",
     "RemoteFile",
+    "SamplerConstants",
     "SecondaryStructure",
     "SequenceIdentityRule",
     "SplitSettings",
@@ -83,6 +94,7 @@ __all__ = [
     "TemperatureLadder",
     "ZooModel",
     "add_metric",
+    "bad_releases",
     "baseline_settings",
     "bead_vocabulary",
     "constants",
@@ -99,6 +111,7 @@ __all__ = [
     "protocols",
     "published_facts",
     "remote_files",
+    "sampler_constants",
     "secondary_structure",
     "sequence_identity",
     "split",

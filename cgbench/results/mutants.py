@@ -96,6 +96,7 @@ class MutantsOutcome(Frozen):
         variants: The variants, in the order of the registry.
         recovered: Variants whose recovery counts.
         tested: Variants that were simulated.
+        synthetic: Whether the data at hand of a parent are of a model made to have known answers.
     """
 
     format: Literal["cgbench-mutants"] = "cgbench-mutants"
@@ -111,3 +112,4 @@ class MutantsOutcome(Frozen):
     variants: tuple[VariantOutcome, ...]
     recovered: Count
     tested: Count
+    synthetic: bool = False

@@ -14,6 +14,7 @@ from cgbench.results.adapter import AdapterIdentity
 from cgbench.results.fields import Count, Finite, Fraction, Name, NotNegative, Positive, Text
 from cgbench.results.leaks import Leak, Track
 from cgbench.results.paper import PaperAnalysis
+from cgbench.results.sequence_models import SequenceModels
 
 #: Version of the format that this code writes.
 RESULT_VERSION: Final = 1
@@ -91,6 +92,7 @@ class SystemResult(Frozen):
         leak: The check for data that it was trained on and is tested on; None in older results.
         synthetic: Whether the reference was made from a model with known answers. Such results test
             the suite; they are compared with no others.
+        models: What a sampler's models of the sequence say of its confidence; None for others.
         notes: Anything else to know.
     """
 
@@ -114,6 +116,7 @@ class SystemResult(Frozen):
     track: Track | None = None
     leak: Leak | None = None
     synthetic: bool = False
+    models: SequenceModels | None = None
     notes: tuple[Text, ...] = pydantic.Field(default=(), max_length=100)
 
     @pydantic.model_validator(mode="after")
@@ -184,12 +187,14 @@ class SystemCost(Frozen):
         largest_stable_step: The largest time step in ps at which every replica lived; None where
             there is none or it was not measured.
         largest_stable_step_reason: How it was measured, or why it was not.
+        seconds_per_sample: Wall time of one structure of a sampler.
     """
 
     steps_per_second: NotNegative | None = None
     ns_per_day: NotNegative | None = None
     largest_stable_step: Positive | None = None
     largest_stable_step_reason: Text | None = None
+    seconds_per_sample: NotNegative | None = None
 
 
 class Cost(Frozen):
@@ -205,6 +210,7 @@ class Cost(Frozen):
         training_seconds: Wall time of the training in seconds, as the model file says.
         largest_stable_step: The smallest of the systems' largest stable time steps in ps.
         largest_stable_step_reason: How it was measured, or why it was not.
+        seconds_per_sample: Wall time of one structure of a sampler, over all systems.
         systems: The same for each system.
     """
 
@@ -216,6 +222,7 @@ class Cost(Frozen):
     training_seconds: NotNegative | None = None
     largest_stable_step: Positive | None = None
     largest_stable_step_reason: Text | None = None
+    seconds_per_sample: NotNegative | None = None
     systems: dict[Name, SystemCost] = pydantic.Field(default_factory=dict, max_length=1000)
 
 

@@ -1,8 +1,8 @@
 """Batched replicas under Langevin dynamics, with failed replicas held still.
 
 A failed replica stays in the batch at its last finite positions, without velocity or force. Taking
-it out would change the shape of the potential's matrix products and with it, by rounding, the
-paths of the others; so the failure of one replica does not change a bit of another.
+it out would change the shape of the matrix products of a potential in torch and with it, by
+rounding, the paths of the others; so the failure of one replica does not change a bit of another.
 """
 
 import math
@@ -128,8 +128,12 @@ class ReplicaDynamics:
         self._temperatures = temperatures
         self._integrator.set_temperatures(temperatures)
 
-    def advance(self) -> None:
-        """Do one step; replicas whose positions or forces stop being finite fail."""
+    def advance(self, n_steps: int = 1) -> None:
+        """Do steps; replicas whose positions or forces stop being finite fail."""
+        for _ in range(n_steps):
+            self._step()
+
+    def _step(self) -> None:
         state = self.state
         self._previous.copy_(state.positions)
         self._integrator.before_forces(state, self._streams.noise(self.step))

@@ -48,8 +48,9 @@ def simulate(
     A run of the same inputs that is finished is not done again, and one that was interrupted by
     anything, Ctrl-C and a killed process included, continues. With the same batch and number of
     threads the continued run is bitwise the uninterrupted one (on the CPU). The integrator and
-    its noise are bitwise independent of the batch; whether the paths of a replica alone and in a
-    batch agree bitwise depends on how the potential's matrix products round.
+    its noise are bitwise independent of the batch. With compiled loops on a processor so are whole
+    paths, and of the number of threads; elsewhere it depends on how the potential's matrix products
+    round.
 
     Under a protocol with a ladder, replicas stay continuous and exchange temperatures: each frame
     has the temperature that it was sampled at, and the outcome says how well they mixed.

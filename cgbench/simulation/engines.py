@@ -16,6 +16,7 @@ from cgbench.models import (
     Potential,
 )
 from cgbench.models.device import DevicePotential
+from cgbench.simulation.compiled_dynamics import CompiledDynamics
 from cgbench.simulation.dynamics import ReplicaDynamics
 from cgbench.simulation.langevin import LangevinSettings
 from cgbench.simulation.potentials import ChainPotential, device_of, force_field
@@ -86,12 +87,14 @@ class Engine:
         reason: Why this one.
         evaluate: Positions (R, N, 3) in Å to energies and forces, checked.
         device: The potential where whole steps are recorded; None elsewhere.
+        fused: The potential where whole steps are compiled; None elsewhere.
     """
 
     name: EngineName
     reason: str
     evaluate: Callable[[torch.Tensor], ChainResult]
     device: DeviceForces | None = field(default=None, repr=False)
+    fused: FusedPotential | None = field(default=None, repr=False)
 
     def dynamics(
         self,
@@ -101,6 +104,8 @@ class Engine:
         **state: Any,
     ) -> ReplicaDynamics:
         """Return dynamics under these forces; the arguments are those of ``ReplicaDynamics``."""
+        if self.fused is not None:
+            return CompiledDynamics(self.fused, settings, streams, positions, **state)
         if self.device is None:
             return ReplicaDynamics(self.evaluate, settings, streams, positions, **state)
         potential = self.device.for_replicas(len(positions))
@@ -143,7 +148,8 @@ def choose_engine(
         except ValidationError as error:
             obstacle = error.message
         else:
-            return Engine("fused", _described(fused, n_threads), force_field(fused, bead_types))
+            forces = force_field(fused, bead_types)
+            return Engine("fused", _described(fused, n_threads), forces, fused=fused)
     if wanted == "fused":
         raise UsageError(
             f"--engine fused: {obstacle}",
@@ -206,6 +212,7 @@ def _obstacle(
 
 def _described(fused: FusedPotential, n_threads: int) -> str:
     threads = "one thread" if n_threads == 1 else f"{n_threads} threads"
+    threads += ", bitwise the same in every batch"
     if fused.table_error is None:
         return f"compiled loops of the prior, {threads}"
     return f"compiled loops, {threads}{_tables(fused)}"

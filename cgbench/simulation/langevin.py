@@ -81,7 +81,7 @@ class Baoab:
     once instead of twice, and whether the elements left over at the end of a vectorised loop get
     one is up to the build of torch; with it a replica's path could depend on its place in the
     batch. So the integrator is bitwise independent of the batch; whether a whole run is depends
-    on the potential's matrix products.
+    on the potential's matrix products, which are in compiled loops.
 
     Args:
         settings: Constants of the dynamics.

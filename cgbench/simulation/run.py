@@ -237,6 +237,14 @@ class Run:
         dead = ~dynamics.alive.cpu().numpy()
         self._alive_until[dead] = np.minimum(self._alive_until[dead], frame)
 
+    @property
+    def _steps_to_exchange(self) -> int:
+        """Steps until temperatures may be exchanged; those of a frame where they never are."""
+        every = self._plan.protocol.steps_per_exchange
+        if every is None:
+            return self._plan.protocol.steps_per_output
+        return every - self._dynamics.step % every
+
     def _try_exchange(self) -> None:
         """Let neighbours exchange temperatures, if it is time; what is broken keeps its own."""
         dynamics, every = self._dynamics, self._plan.protocol.steps_per_exchange
@@ -304,9 +312,12 @@ class Run:
         try:
             # At least one interval, so that a run that is dead at the start has a frame to say so.
             while dynamics.step < total and (dynamics.step == 0 or self._any_alive()):
-                for ahead in range(plan.protocol.steps_per_output, 0, -1):
-                    dynamics.advance()
-                    if ahead > 1:
+                ahead = plan.protocol.steps_per_output
+                while ahead:
+                    n_steps = min(ahead, self._steps_to_exchange)
+                    dynamics.advance(n_steps)
+                    ahead -= n_steps
+                    if ahead:
                         self._try_exchange()
                 now = time.perf_counter()
                 self._wall_time = first_time + now - began

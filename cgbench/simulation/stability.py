@@ -9,7 +9,7 @@ from cgbench import registry
 from cgbench.errors import UsageError
 from cgbench.models import Potential
 from cgbench.progress import Progress, silent
-from cgbench.simulation.dynamics import ReplicaDynamics, intact
+from cgbench.simulation.dynamics import intact
 from cgbench.simulation.engines import choose_engine
 from cgbench.simulation.langevin import LangevinSettings
 from cgbench.simulation.potentials import ChainPotential, device_of
@@ -58,7 +58,7 @@ def largest_stable_step(
             found=list(timesteps),
         )
     device = device_of(potential)
-    evaluate = choose_engine(potential, system.bead_types, dtype).evaluate
+    engine = choose_engine(potential, system.bead_types, dtype, n_replicas=n_replicas)
     replicas = range(n_replicas)
     starts = system.starts.to(device=device, dtype=dtype)
     starts = starts[torch.arange(n_replicas, device=device) % len(starts)]
@@ -66,16 +66,14 @@ def largest_stable_step(
     largest = None
     for done, timestep in enumerate(sorted(timesteps)):
         progress(f"time step of {system.key}", done, len(timesteps))
-        dynamics = ReplicaDynamics(
-            evaluate,
+        dynamics = engine.dynamics(
             LangevinSettings(timestep, protocol.friction, protocol.temperature, protocol.bead_mass),
             ReplicaStreams(seed, replicas, system.n_beads, dtype=dtype, device=device),
             starts,
         )
         steps_per_check = max(1, round(protocol.output_interval / timestep))
         while dynamics.step * timestep < length and bool(dynamics.alive.all()):
-            for _ in range(steps_per_check):
-                dynamics.advance()
+            dynamics.advance(steps_per_check)
             whole = intact(dynamics.state.positions, bonds.bond_minimum, bonds.bond_maximum)
             dynamics.fail(~whole)
         if not bool(dynamics.alive.all()):

@@ -108,8 +108,8 @@ class GraphDynamics(ReplicaDynamics):
         """(2, R) of network and prior in kcal/mol, always the same tensor."""
         return self._graph.energies
 
-    def advance(self) -> None:
-        """Do one step, or start it; replicas whose positions or forces stop being finite fail."""
+    def _step(self) -> None:
+        # Replicas whose positions or forces stop being finite fail in the recorded step.
         self._feed.load(self.step)
         self._graph.step()
         self.step += 1

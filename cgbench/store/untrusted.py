@@ -21,6 +21,9 @@ MAX_ARRAY_BYTES: Final = 8 * 1024**3
 #: A chunk is decoded at once.
 MAX_CHUNK_BYTES: Final = 256 * 1024**2
 
+_BLOSC_HEADER_BYTES: Final = 16
+_CHECKSUM_BYTES: Final = 4
+
 _CODECS: Final = frozenset({"bytes", "blosc", "zstd", "crc32c", "transpose", "sharding_indexed"})
 
 
@@ -127,12 +130,47 @@ def check_array_metadata(
     return ArrayInformation(shape, np.dtype(dtype), chunk)
 
 
+def check_packed_chunks(folder: Path) -> None:
+    """Check that every chunk of an array that is not sharded is as long as blosc takes it to be.
+
+    The decoder reads as many bytes as the head of a chunk says, and writes as many as it says:
+    beyond the end of both, where the head is wrong. A chunk that was cut off ends the process.
+
+    Args:
+        folder: An array's folder.
+
+    Raises:
+        IntegrityError: A chunk is cut off, or is of another size than the array's chunks.
+    """
+    data = _metadata(folder, "array")
+    codecs = [_mapping(codec).get("name") for codec in data.get("codecs") or ()]
+    if "blosc" not in codecs:
+        return
+    grid = _mapping(_mapping(data.get("chunk_grid")).get("configuration"))
+    lengths = _lengths(grid.get("chunk_shape"), folder, "chunk shape", least=1)
+    expected = math.prod(lengths) * np.dtype(str(data.get("data_type"))).itemsize
+    tail = _CHECKSUM_BYTES if codecs[-1] == "crc32c" else 0
+    for chunk in sorted(folder.rglob("*")):
+        if chunk.name == ZARR_METADATA or not chunk.is_file():
+            continue
+        with chunk.open("rb") as file:
+            head = file.read(_BLOSC_HEADER_BYTES)
+        sizes = int.from_bytes(head[4:8], "little"), int.from_bytes(head[12:16], "little")
+        if sizes != (expected, chunk.stat().st_size - tail):
+            raise IntegrityError(
+                f"{chunk}: cut off or damaged",
+                expected=f"{expected} bytes packed into {chunk.stat().st_size - tail}",
+                found=f"{sizes[0]} packed into {sizes[1]}",
+            )
+
+
 def read_array(folder: Path) -> np.ndarray[Any, np.dtype[Any]]:
     """Read an array whose metadata were checked.
 
     Raises:
         IntegrityError: A chunk cannot be decoded.
     """
+    check_packed_chunks(folder)
     try:
         return np.asarray(open_array(folder)[...])
     except CgbenchError:

@@ -76,7 +76,7 @@ class SyntheticSettings(Frozen):
     def split(self) -> SplitSettings:
         """How frames are divided: whole trajectories, from both kinds of start alike."""
         return SplitSettings(
-            unit="trajectory", train=0.75, val=0.125, test=0.125, gap_frames=0, seed=self.seed
+            unit="trajectory", train=0.5, val=0.125, test=0.375, gap_frames=0, seed=self.seed
         )
 
 

@@ -7,13 +7,15 @@ from cgbench.train.config import (
     TrainingConfig,
 )
 from cgbench.train.fitting import fit_system_prior, training_weights
-from cgbench.train.kinds import read_config, train
+from cgbench.train.kinds import read_config, train, train_sampler
 from cgbench.train.records import SystemLoss, TrainingOutcome
 from cgbench.train.run import prior_only
+from cgbench.train.sampler_records import SamplerOutcome
 
 __all__ = [
     "AveragingSettings",
     "OptimiserSettings",
+    "SamplerOutcome",
     "SelectionSettings",
     "SystemLoss",
     "TrainingConfig",
@@ -22,5 +24,6 @@ __all__ = [
     "prior_only",
     "read_config",
     "train",
+    "train_sampler",
     "training_weights",
 ]

@@ -13,6 +13,7 @@ from cgbench.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from cgbench.train.records import TrainingOutcome
+    from cgbench.train.sampler_records import SamplerOutcome
 
 #: A configuration of any kind; all have ``name``, ``seed`` and ``systems``.
 AnyConfig: TypeAlias = Any
@@ -22,8 +23,12 @@ GRAPH_NETWORK: Final = "graph-network"
 _OTHERS: Final = {
     "pair-spline": ("pair_spline", "PairSplineConfig", "train_pair_spline"),
     "go-model": ("go_model", "GoModelConfig", "train_go_model"),
+    "nemo": ("nemo", "NemoConfig", "train_nemo"),
+    "recurrent": ("recurrent", "RecurrentConfig", "train_recurrent"),
 }
 KINDS: Final = (GRAPH_NETWORK, *_OTHERS)
+#: Those that make a ``sampler.pt``; the others make a ``model.pt``.
+SAMPLERS: Final = ("nemo", "recurrent")
 
 
 def config_class(kind: str) -> type[Frozen]:
@@ -113,7 +118,7 @@ def train(
     checkpoint_minutes: float | None = 10.0,
     progress: Progress = silent,
 ) -> "TrainingOutcome":
-    """Train a model of any kind and write ``model.pt``.
+    """Train a potential of any kind and write ``model.pt``.
 
     Args:
         settings: A configuration, from ``read_config``.
@@ -125,9 +130,15 @@ def train(
         progress: Told how far it is.
 
     Raises:
-        UsageError: A system, split or force map is unknown, or the folder holds another run.
+        UsageError: A system, split or force map is unknown, the folder holds another run, or the
+            configuration is that of a sampler.
         SimulationError: The training diverged.
     """
+    if settings.kind in SAMPLERS:
+        raise UsageError(
+            f"{settings.name}: kind {settings.kind} is a sampler, no potential",
+            fix="cgbench train CONFIG, or cgbench.train.train_sampler",
+        )
     if isinstance(settings, TrainingConfig):
         from cgbench.train.run import train as train_network
 
@@ -143,3 +154,38 @@ def train(
     module, _, name = _OTHERS[settings.kind]
     run: Callable[..., TrainingOutcome] = getattr(import_module(f"cgbench.train.{module}"), name)
     return run(settings, out, home=home, force=force, progress=progress)
+
+
+def train_sampler(
+    settings: AnyConfig,
+    out: Path,
+    *,
+    home: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    checkpoint_minutes: float | None = 10.0,
+    progress: Progress = silent,
+) -> "SamplerOutcome":
+    """Train a sampler of any kind and write ``sampler.pt``; arguments are those of ``train``.
+
+    Raises:
+        UsageError: A system or split is unknown, the folder holds another run, or the
+            configuration is that of a potential.
+        SimulationError: The training diverged.
+    """
+    if settings.kind not in SAMPLERS:
+        raise UsageError(
+            f"{settings.name}: kind {settings.kind} is a potential, no sampler",
+            fix="cgbench train CONFIG, or cgbench.train.train",
+        )
+    module, _, name = _OTHERS[settings.kind]
+    run: Callable[..., SamplerOutcome] = getattr(import_module(f"cgbench.train.{module}"), name)
+    return run(
+        settings,
+        out,
+        home=home,
+        resume=resume,
+        force=force,
+        checkpoint_minutes=checkpoint_minutes,
+        progress=progress,
+    )

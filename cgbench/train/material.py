@@ -12,7 +12,7 @@ from cgbench.errors import UsageError, ValidationError
 from cgbench.evaluate import ReferenceBundle, read_reference
 from cgbench.models import TrainedOn
 from cgbench.priors import PriorParameters
-from cgbench.splits import Split, check_store, read_split
+from cgbench.splits import Split, check_store, read_split, relation
 from cgbench.store import SystemStore, find_reference, find_split, open_store
 from cgbench.train.config import TrainingConfig
 
@@ -214,14 +214,17 @@ def _check_left_out(settings: TrainingConfig, store: SystemStore, split: Split) 
             found=split.settings.left_out or "none",
             fix=f"leave split away, or set it to lopo-{settings.left_out}",
         )
+    if not len(split.frames("train")):
+        return
     try:
-        sequence = registry.system(settings.left_out).sequence
+        found = relation(settings.left_out, store.metadata.system, store.metadata.sequence)
     except UsageError:
         # A protein of the user's own has no entry: its name is all that there is to compare.
         return
-    trains = len(split.frames("train"))
-    if trains and store.metadata.sequence == sequence:
+    if found.excluded:
         raise ValidationError(
-            f"{settings.name}: {store.metadata.system} is the left-out protein under another name",
-            found=sequence,
+            f"{settings.name}: {store.metadata.system} is trained on and must be left out with "
+            f"{settings.left_out}",
+            found=found.reason,
+            fix=f"cgbench splits make {store.metadata.system} --split lopo-{settings.left_out}",
         )

@@ -15,7 +15,7 @@ from cgbench.leaderboard.rows import Board, BoardRow
 from cgbench.leaderboard.site import words
 from cgbench.leaderboard.site.comparison import comparison_data
 from cgbench.leaderboard.site.details import read_details, require_details
-from cgbench.leaderboard.site.markup import Templates
+from cgbench.leaderboard.site.markup import Templates, viewer_file
 from cgbench.leaderboard.site.model_pages import model_page, rows_of_models
 from cgbench.leaderboard.site.protein_pages import (
     AtHand,
@@ -154,7 +154,8 @@ def _earlier(out: Path) -> tuple[str, ...]:
     return tuple(
         name
         for name in manifest.files
-        if (out / name).resolve().is_relative_to(root) and Path(name).suffix in (".html", ".json")
+        if (out / name).resolve().is_relative_to(root)
+        and Path(name).suffix in (".html", ".json", ".js")
     )
 
 
@@ -173,19 +174,26 @@ def _files(
     data = Markup(embedded(comparison_data(board)))  # noqa: S704
     yield "compare.html", templates.render("compare", "compare.html", {"board": data})
     yield "board.json", _plain(board)
+    yield viewer_file()
     for key, system in systems.items():
         where = protein_address(key)
-        yield where, templates.render("protein", where, protein_page(system, board, found[key]))
+        page = protein_page(system, board, found[key])
+        yield where, templates.render("protein", where, page)
+        if page["structures"] is not None:
+            yield page["structures"].address, page["structures"].script
     for model, rows in models.items():
-        page = model_page(rows, board, models, set(systems))
-        if page is None:
+        shown = model_page(rows, board, models, set(systems))
+        if shown is None:
             continue
         detail = read_details(rows[0], folders.details, found, folders.home, progress)
         if detail.shown:
             folders.drawn.append(model)
         where = model_address(model)
-        context = {**page, "details": detail.shown, "detail_note": detail.note}
+        context = {**shown, "details": detail.shown, "detail_note": detail.note}
         yield where, templates.render("model", where, context)
+        for one in detail.shown:
+            if one.structures is not None:
+                yield one.structures.address, one.structures.script
         submission = rows[0].submission
         if submission is not None:
             yield f"models/{model}.json", submission.model_dump_json(indent=1)

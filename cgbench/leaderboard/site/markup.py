@@ -1,5 +1,6 @@
 """Puts pages together: escaped templates, scripts and styles under a strict security policy."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -26,22 +27,20 @@ _NAVIGATION: Final = (
     ("compare", "compare.html", "Compare"),
     ("metrics", "metrics.html", "Metrics"),
 )
-#: Scripts of each kind of page, before its own; ``report`` scripts are the report page's.
-_VIEWER: Final = ("trace.js", "common.js", "viewer.js")
+#: Scripts of every page, the report page's and the site's.
+_SHARED: Final = ("common.js",)
 _SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "index": ("common.js",),
-    "model": _VIEWER,
-    "protein": _VIEWER,
-    "compare": ("common.js",),
-    "metrics": ("common.js",),
-}
-_OWN: Final[Mapping[str, tuple[str, ...]]] = {
     "index": ("site.js", "index.js"),
-    "model": ("site.js",),
-    "protein": ("site.js", "protein.js"),
+    "model": ("site.js", "load.js"),
+    "protein": ("site.js", "load.js", "protein.js"),
     "compare": ("site.js", "compare.js"),
     "metrics": ("site.js",),
 }
+#: Scripts of the file that draws structures; pages load it when a structure comes into view.
+_VIEWER: Final = ("ribbons.js", "structures.js")
+_VIEWER_STYLE: Final = "structures.css"
+#: Kinds of pages that have structures.
+_VIEWING: Final = ("model", "protein")
 #: Three beads on a chain: the mark of the site.
 _LOGO: Final = Markup(
     '<svg viewBox="0 0 32 32" aria-hidden="true" class="chain">'
@@ -78,6 +77,12 @@ def strict_svg(svg: str) -> Markup:
     return Markup(text)  # noqa: S704
 
 
+def viewer_file() -> tuple[str, str]:
+    """Return address and content of the script that draws structures; its name changes with it."""
+    text = "".join(web_text(name, _PACKAGE) for name in _VIEWER)
+    return f"assets/viewer-{hashlib.sha256(text.encode()).hexdigest()[:12]}.js", text
+
+
 class Templates:
     """The site's templates. Everything is escaped but drawings made here."""
 
@@ -109,19 +114,21 @@ class Templates:
             "navigation": _NAVIGATION,
             "logo": _LOGO,
             "version": __version__,
+            "viewer_script": viewer_file()[0],
         }
         # Styles and scripts are the package's own files, inserted as they are.
         style = web_text("page.css") + web_text("site.css", _PACKAGE)
-        self._style = Markup(style)  # noqa: S704
+        self._styles = {
+            name: Markup(style + (web_text(_VIEWER_STYLE, _PACKAGE) if name in _VIEWING else ""))  # noqa: S704
+            for name in _SCRIPTS
+        }
+        shared = tuple(web_text(one) for one in _SHARED)
         self._scripts = {
             name: tuple(
                 Markup(text)  # noqa: S704
-                for text in (
-                    *(web_text(one) for one in shared),
-                    *(web_text(one, _PACKAGE) for one in _OWN[name]),
-                )
+                for text in (*shared, *(web_text(one, _PACKAGE) for one in own))
             )
-            for name, shared in _SCRIPTS.items()
+            for name, own in _SCRIPTS.items()
         }
 
     def render(
@@ -136,11 +143,14 @@ class Templates:
             extra: Further scripts, run before the site's own.
         """
         scripts = (*(Markup(text) for text in extra), *self._scripts[name])  # noqa: S704
+        style = self._styles[name]
         policy = "; ".join(
             (
                 "default-src 'none'",
-                f"script-src {' '.join(map(source_hash, scripts))}",
-                f"style-src {source_hash(self._style)}",
+                # What these scripts load, from the site's own folder and by fixed names, may run;
+                # nothing that stands in a page may, whatever its address.
+                f"script-src 'strict-dynamic' {' '.join(map(source_hash, scripts))}",
+                f"style-src {source_hash(style)}",
                 "img-src data: blob:",
                 "base-uri 'none'",
                 "form-action 'none'",
@@ -150,7 +160,7 @@ class Templates:
             name=name,
             root="../" * address.count("/"),
             policy=policy,
-            style=self._style,
+            style=style,
             scripts=scripts,
             **context,
         )

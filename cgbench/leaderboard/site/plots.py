@@ -257,6 +257,55 @@ def chain(positions: NDArray[Any], size: int = 120) -> Markup:
     )
 
 
+def fold(annotation: str, width: int = 120, height: int = 80) -> Markup:
+    """Draw where helices and strands lie along a chain: waves, arrows, and a line between them.
+
+    Args:
+        annotation: A letter for each bead: ``a`` in a helix, ``b`` in a strand, another in neither.
+        width: Width.
+        height: Height.
+    """
+    edge, middle = 6.0, height / 2
+    step = (width - 2 * edge) / max(1, len(annotation))
+    parts = [Markup('<path class="loop" d="M{} {}H{}"/>').format(edge, middle, width - edge)]
+    if not set(annotation) & {"a", "b"}:
+        parts += [
+            Markup('<circle class="f{}" cx="{}" cy="{}" r="4"/>').format(
+                min(9, 10 * (2 * bead + 1) // (2 * len(annotation))),
+                _short(edge + step * (bead + 0.5)), _short(middle),
+            )
+            for bead in range(len(annotation))
+        ]  # fmt: skip
+    start = 0
+    for kind, run in itertools.groupby(annotation):
+        number = len(list(run))
+        left, right = edge + step * start, edge + step * (start + number)
+        shade = min(9, 10 * (2 * start + number) // (2 * len(annotation)))
+        start += number
+        if kind == "b":
+            tip = min(7.0, right - left)
+            points = (
+                (left, -4), (right - tip, -4), (right - tip, -8), (right, 0), (right - tip, 8),
+                (right - tip, 4), (left, 4),
+            )  # fmt: skip
+            line = Markup("L").join(f"{_short(x)} {_short(middle + y)}" for x, y in points)
+            parts.append(Markup('<path class="strand f{}" d="M{}Z"/>').format(shade, line))
+        elif kind == "a":
+            turns = max(2, round(number / 1.8))
+            along = (right - left) / turns
+            # Each "t" mirrors the wave before it.
+            waves = Markup("q{} -26 {} 0").format(_short(along / 2), _short(along))
+            waves += Markup("t{} 0").format(_short(along)) * (turns - 1)
+            parts.append(
+                Markup('<path class="helix c{}" d="M{} {}{}"/>').format(
+                    shade, _short(left), _short(middle), waves
+                )
+            )
+    return Markup('<svg class="fold" viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
+        width, height, Markup().join(parts)
+    )
+
+
 def _curve(points: NDArray[np.float64], pieces: int = 4) -> NDArray[np.float64]:
     """Return a Catmull-Rom curve through points (Catmull and Rom, 1974), ``pieces`` a bond."""
     padded = np.concatenate([points[:1], points, points[-1:]])

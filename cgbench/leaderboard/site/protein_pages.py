@@ -17,11 +17,11 @@ from cgbench.evaluate.native import read_native
 from cgbench.leaderboard.rows import Board, BoardRow, SystemCell
 from cgbench.leaderboard.site import plots
 from cgbench.leaderboard.site.markup import strict_svg
+from cgbench.leaderboard.site.structures import StructureFile, structure_file
 from cgbench.leaderboard.site.tables import address, cells_of, look, marks_of, role, under
 from cgbench.pipeline.content import reference_warnings
 from cgbench.registry import System
 from cgbench.report import Structure, Structures
-from cgbench.report.embedding import embedded, structure_data
 from cgbench.report.maps import reference_surface
 from cgbench.store import find_native, find_reference
 
@@ -97,9 +97,9 @@ def _native(system: System, home: Path | None) -> NDArray[np.float32] | None:
 
 
 def picture(found: AtHand, system: System) -> Markup:
-    """Return the trace of a protein's native structure, or its number of residues."""
+    """Return the trace of a protein's native structure, or where its helices and strands lie."""
     if found.native is None:
-        return Markup('<span class="none" aria-hidden="true">{}</span>').format(system.n_beads)
+        return plots.fold(registry.native_annotation(system.key).annotation)
     return plots.chain(found.native)
 
 
@@ -126,10 +126,9 @@ def protein_page(system: System, board: Board, found: AtHand) -> dict[str, Any]:
             if spec.id in used and (spec.primary or spec.id in _ALSO)
         ],
         "reference": None if found.bundle is None else _reference(found.bundle),
-        "native": None
-        if found.bundle is not None or found.native is None
-        else _native_data(found.native, system.sequence),
+        "structures": _structures(system, found),
         "absent": found.problem,
+        "get_native": f"cgbench download {system.key} --kind native",
         "card": _card(system),
         "published": [
             fact
@@ -221,7 +220,6 @@ def _commands(system: System) -> list[str]:
 class Reference:
     """What is shown of a reference bundle."""
 
-    structures: Markup
     figure: Figure
     states: Sequence[tuple[str, float, float]]
     facts: Sequence[tuple[str, str]]
@@ -237,7 +235,6 @@ def _reference(bundle: ReferenceBundle) -> Reference:
     native = (float(bundle.native_tics[0]), float(bundle.native_tics[1]))
     energy = np.where(np.isfinite(bundle.fes), bundle.fes, np.nan)
     return Reference(
-        structures=Markup(embedded(structure_data(_structures(bundle), []))),  # noqa: S704
         figure=Figure(
             "surface",
             "Free-energy surface of the reference",
@@ -281,24 +278,27 @@ def _drawn(positions: NDArray[Any], sequence: str) -> NDArray[np.float64]:
     return atoms.reshape(1, -1, 3).astype(np.float64)
 
 
-def _structures(bundle: ReferenceBundle) -> Structures:
-    native = Structure("native", "native", _drawn(bundle.native, bundle.sequence))
-    placed = geometry.superpose(bundle.macrostate_structures, bundle.native)
-    return Structures(
-        bundle.sequence,
-        True,
-        [
-            (name, [native, Structure("reference", "reference", _drawn(one, bundle.sequence))])
-            for (name, _, _), one in zip(_states(bundle), placed, strict=True)
-        ],
+def _structures(system: System, found: AtHand) -> StructureFile | None:
+    """Return the native structure and the reference's macrostates over it, as far as at hand."""
+    if found.native is None:
+        return None
+    native = Structure("native", "native", _drawn(found.native, system.sequence))
+    states: list[tuple[str, list[Structure]]] = [("native", [native])]
+    texts = {}
+    if found.bundle is not None:
+        placed = geometry.superpose(found.bundle.macrostate_structures, found.native)
+        states = []
+        for (name, population, rmsd), one in zip(_states(found.bundle), placed, strict=True):
+            shown = Structure("reference", "reference", _drawn(one, system.sequence))
+            states.append((name, [native, shown]))
+            texts[name] = f"population {population:.2f}, {rmsd:.1f} Å from the native structure"
+    return structure_file(
+        f"structures/proteins/{system.key}.js",
+        system.key,
+        Structures(system.sequence, True, states),
+        plots.chain(found.native),
+        texts=texts,
     )
-
-
-def _native_data(native: NDArray[np.float32], sequence: str) -> Markup:
-    # Called the reference's so that the viewer shows it without being asked.
-    shown = Structure("native", "reference", _drawn(native, sequence))
-    data = structure_data(Structures(sequence, True, [("native", [shown])]), [])
-    return Markup(embedded(data))  # noqa: S704
 
 
 def best_scores(board: Board, system: str) -> tuple[int, float | None]:

@@ -24,7 +24,9 @@ REFERENCES: Final = (
 #: Levels as the filter counts them.
 _LEVELS: Final = {None: 0, "self_reported": 0, "trajectories_checked": 1, "reproduced": 2}
 #: Flags that a table has room for; all of them are on the model's page.
-_SHOWN_FLAGS: Final[tuple[RowFlag, ...]] = ("leak", "gate", "failed", "missing", "best_of_n")
+_SHOWN_FLAGS: Final[tuple[RowFlag, ...]] = (
+    "unregistered", "leak", "gate", "failed", "missing", "best_of_n",
+)  # fmt: skip
 #: Ticks of the training time.
 _TIMES: Final = {
     1.0: "1 s", 60.0: "1 min", 600.0: "10 min", 3600.0: "1 h", 36000.0: "10 h", 86400.0: "1 d",

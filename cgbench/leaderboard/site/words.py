@@ -61,6 +61,10 @@ FLAG_TEXTS: Final[dict[RowFlag, tuple[str, str]]] = {
     "foreign_code": ("foreign code", "An adapter ran code of another program to score it."),
     "native": ("uses native", "Native structures of the scored proteins went into it."),
     "pretrained": ("pretrained", "Pretrained weights or embeddings went into it."),
+    "unregistered": (
+        "reference not registered",
+        "Scored against a reference that the leaderboard does not know yet: no score, no rank.",
+    ),
     "unreliable_weights": (
         "uniform weights",
         "Equilibrium weights could not be found; every frame counts the same.",

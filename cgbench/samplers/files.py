@@ -1,0 +1,176 @@
+"""The ``sampler.pt`` format: plain tensors and JSON, never code.
+
+Version 1 is a ``torch.save`` archive of one dictionary: ``format`` ("cgbench-sampler"), ``version``
+(1), ``kind`` (one of ``KINDS``), ``spec`` (JSON of SamplerSpec), ``settings`` (JSON of the kind's
+settings) and ``weights`` (named tensors in single precision).
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from cgbench.config import Frozen, canonical_json, validate, write_atomic
+from cgbench.errors import IntegrityError, UsageError, ValidationError
+from cgbench.models.archive import check_finite, check_shapes, check_tensors, read_archive
+from cgbench.samplers.contract import SamplerSpec
+from cgbench.samplers.learned import LearnedSampler
+
+FORMAT: Final = "cgbench-sampler"
+VERSION: Final = 1
+#: For each kind: the module, the class of its settings and the class of its network.
+_CLASSES: Final = {
+    "nemo": ("cgbench.nemo.model", "NemoSettings", "Nemo"),
+    "recurrent": ("cgbench.samplers.recurrent", "RecurrentSettings", "RecurrentNetwork"),
+}
+#: What a sampler may be.
+KINDS: Final = tuple(_CLASSES)
+_PARTS: Final = ("format", "version", "kind", "spec", "settings", "weights")
+_SAVE_HINT: Final = "make the file with cgbench.samplers.save_sampler"
+
+
+def save_sampler(path: Path, sampler: LearnedSampler) -> None:
+    """Write a sampler, atomically; the same sampler always gives the same bytes.
+
+    Weights are stored in single precision, whatever precision the network is in.
+
+    Raises:
+        ValidationError: A weight is not finite, or the network is of no known kind.
+    """
+    network = sampler.network
+    if network.kind not in KINDS:
+        raise ValidationError(
+            f"{path}: unknown kind of sampler", expected=", ".join(KINDS), found=network.kind
+        )
+    weights = {
+        name: tensor.detach().to(device="cpu", dtype=torch.float32).clone().contiguous()
+        for name, tensor in sorted(network.state_dict().items())
+    }
+    check_finite(path, weights)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": network.kind,
+        "spec": canonical_json(sampler.spec),
+        "settings": canonical_json(network.settings),
+        "weights": weights,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_sampler(
+    path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> LearnedSampler:
+    """Read a sampler. No code in the file is ever executed.
+
+    Args:
+        path: A ``sampler.pt``.
+        device: Where the weights go.
+        dtype: Precision of the computation; stored weights are single precision.
+
+    Raises:
+        UsageError: No such file.
+        IntegrityError: Damaged, oversized, holding code, of another format or a newer version.
+        ValidationError: Kind, settings, spec and weights do not fit together or are not finite.
+    """
+    content = _read(path)
+    spec = validate(SamplerSpec, _parse(content["spec"], f"{path}: spec"), f"{path}: spec")
+    kind = content["kind"]
+    if kind not in KINDS:
+        raise ValidationError(
+            f"{path}: unknown kind of sampler",
+            expected=", ".join(KINDS),
+            found=kind[:100],
+            fix="install a newer cgbench",
+        )
+    origin = f"{path}: settings"
+    # Without storage, so that false settings cannot ask for memory before shapes are compared.
+    with torch.device("meta"):
+        network = _empty(kind, _parse(content["settings"], origin), origin)
+    check_shapes(path, network.state_dict(), content["weights"])
+    check_finite(path, content["weights"])
+    network.load_state_dict(content["weights"], assign=True)
+    return LearnedSampler(network.to(device=device, dtype=dtype).eval(), spec)
+
+
+def sampler_hash(path: Path) -> str:
+    """Return ``sha256:`` and 64 hexadecimal digits that name a sampler.
+
+    The hash covers content: format, version, kind, JSON parts in canonical form, and name, shape
+    and little-endian bytes of every tensor in order of names.
+
+    Raises:
+        UsageError: No such file.
+        IntegrityError: Damaged, oversized, holding code, or of another format.
+    """
+    content = _read(path)
+    header = {
+        "format": content["format"],
+        "version": content["version"],
+        "kind": content["kind"],
+        "spec": _parse(content["spec"], f"{path}: spec"),
+        "settings": _parse(content["settings"], f"{path}: settings"),
+    }
+    digest = hashlib.sha256(canonical_json(header).encode())
+    for name, tensor in sorted(content["weights"].items()):
+        digest.update(f"\n{name} float32 {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().astype("<f4").tobytes())
+    return "sha256:" + digest.hexdigest()
+
+
+def is_sampler(path: Path) -> bool:
+    """Tell whether a file is a sampler rather than a potential; damaged files are none."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        read_archive(path, FORMAT, _SAVE_HINT)
+    except (IntegrityError, UsageError):
+        return False
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read the dictionary of a sampler file and check its form, not its meaning."""
+    content = read_archive(path, FORMAT, _SAVE_HINT)
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
+        raise IntegrityError(
+            f"{path}: unknown version of {FORMAT}",
+            expected=VERSION,
+            found=repr(version)[:100],
+            fix="install a newer cgbench",
+        )
+    texts = ("kind", "spec", "settings")
+    if set(content) != set(_PARTS) or not all(isinstance(content[part], str) for part in texts):
+        raise IntegrityError(
+            f"{path}: the parts of the file are not those of {FORMAT} version {VERSION}",
+            expected=", ".join(_PARTS),
+            found=sorted(str(key)[:50] for key in content)[:20],
+            fix=_SAVE_HINT,
+        )
+    check_tensors(path, content["weights"])
+    return content
+
+
+def _empty(kind: str, settings: Any, origin: str) -> nn.Module:
+    """Return a network of these settings."""
+    module, settings_name, network_name = _CLASSES[kind]
+    found = import_module(module)
+    shape: Frozen = validate(getattr(found, settings_name), settings, origin)
+    network: nn.Module = getattr(found, network_name)(shape)
+    return network
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise IntegrityError(f"{origin} is not JSON", found=str(error)[:200]) from error
