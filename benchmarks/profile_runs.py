@@ -10,14 +10,12 @@ architecture on the embedded sample by ``cgbench.train.train`` with batches of 2
 
 Parts are timed inside those runs. Steps of a simulation are one compiled function; prior and
 integrator are timed by themselves, and what is left, the network, is divided in the proportion of
-its parts, which are timed by themselves, too. Takes
-about two minutes.
+its parts, which are timed by themselves, too. Takes about two minutes.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,13 +26,13 @@ import numpy as np
 import torch
 from rich.console import Console
 from simulation_cases import CASES, Case, read_case
+from simulation_measures import integrator_seconds, least
 from simulation_tables import write_page
 
 from cgbench import provenance, registry
 from cgbench.config import Frozen, write_model
 from cgbench.kernels import activation, network, pair_vectors, pairs, products
-from cgbench.kernels.chain import BLOCK_BEADS, ChainKernel, Motion
-from cgbench.kernels.steps import Replicas
+from cgbench.kernels.chain import BLOCK_BEADS, ChainKernel
 from cgbench.kernels.training import TrainingKernel
 from cgbench.models import FusedForceLoss, FusedPotential, NetworkPotential
 from cgbench.simulation import simulate
@@ -94,16 +92,6 @@ class Stopwatch:
         self._stack.close()
 
 
-def least(function: Callable[[], Any], repeats: int) -> float:
-    """Return the least seconds of a call."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
 def network_parts(case: Case, repeats: int) -> dict[str, float]:
     """Return the seconds of the parts of one evaluation of a block of replicas."""
     fused = FusedPotential(case.potential(), case.system().bead_types)
@@ -159,24 +147,6 @@ def network_parts(case: Case, repeats: int) -> dict[str, float]:
     }
     whole = sum(taken.values())
     return {name: seconds / whole for name, seconds in taken.items()}
-
-
-def integrator_seconds(positions: np.ndarray) -> float:
-    """Return the seconds of a step without forces or noise to draw."""
-    n_replicas, n_beads, _ = positions.shape
-    kernel = ChainKernel(n_beads, np.float32, None, None)
-    replicas = Replicas(
-        positions=positions.copy(),
-        velocities=np.zeros_like(positions),
-        forces=np.zeros_like(positions),
-        alive=np.ones(n_replicas, np.bool_),
-        spread=np.zeros(n_replicas, np.float32),
-        network_energy=np.zeros(n_replicas),
-        prior_energy=np.zeros(n_replicas),
-    )
-    noise = np.zeros((25, *positions.shape), np.float32)
-    motion = Motion(np.zeros(3, np.float32), noise, 0, lambda part: None)
-    return least(lambda: kernel.advance(25, replicas, motion), 50) / 25
 
 
 def profile_simulation(case: Case, n_frames: int, folder: Path) -> Profile:

@@ -251,8 +251,8 @@ def write_page() -> None:
         spent = [one.training_seconds for one in found.rows if one.training_seconds is not None]
         told = (
             f"`{found.command}` on {machine.processor}, {machine.cores} cores shared with other "
-            f"work; {found.n_samples} structures a row, at most {max(spent):.0f} s of wall time for "
-            "a training."
+            f"work; {found.n_samples} structures a row, at most {max(spent):.0f} s of wall time "
+            "for a training."
         )
         page = f"{before}{opened}\n{table(found.rows)}\n\n{told}\n{closed}{after}"
     write_atomic(PAGE, page)

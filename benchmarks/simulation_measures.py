@@ -17,6 +17,8 @@ from simulation_floor import Clock, seconds_of
 
 from cgbench import registry
 from cgbench.config import Frozen
+from cgbench.kernels.chain import ChainKernel, Motion
+from cgbench.kernels.steps import Replicas
 from cgbench.models import NetworkPotential
 from cgbench.provenance import Hardware
 from cgbench.simulation import choose_engine, simulate
@@ -66,7 +68,7 @@ class GrowthRow(Frozen):
 
 
 class PartsRow(Frozen):
-    """Shares of the processor time of a step."""
+    """Shares of the time of a step."""
 
     case: str
     network: float
@@ -204,40 +206,60 @@ def measure_growth(case: Case, n_replicas: int, seconds: float) -> GrowthRow:
     )
 
 
+def least(function: Callable[[], Any], repeats: int) -> float:
+    """Return the least seconds of a call."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def integrator_seconds(positions: np.ndarray) -> float:
+    """Return the seconds of a step without forces or noise to draw."""
+    n_replicas, n_beads, _ = positions.shape
+    kernel = ChainKernel(n_beads, np.float32, None, None)
+    replicas = Replicas(
+        positions=positions.copy(),
+        velocities=np.zeros_like(positions),
+        forces=np.zeros_like(positions),
+        alive=np.ones(n_replicas, np.bool_),
+        spread=np.zeros(n_replicas, np.float32),
+        network_energy=np.zeros(n_replicas),
+        prior_energy=np.zeros(n_replicas),
+    )
+    noise = np.zeros((STEPS_AT_ONCE, *positions.shape), np.float32)
+    motion = Motion(np.zeros(3, np.float32), noise, 0, lambda part: None)
+    return least(lambda: kernel.advance(STEPS_AT_ONCE, replicas, motion), 50) / STEPS_AT_ONCE
+
+
 def measure_parts(case: Case, n_replicas: int, seconds: float) -> PartsRow:
-    """Measure a step, and its parts by themselves on the same positions, in turns."""
+    """Measure a step, and its prior, noise and integrator by themselves; the network is left."""
     system, potential = case.system(), case.potential()
     alone = NetworkPotential(None, potential.prior, potential.spec)
     dynamics, _ = dynamics_of(case, n_replicas, 1)
-    both = choose_engine(potential, system.bead_types, torch.float32).evaluate
     prior = choose_engine(alone, system.bead_types, torch.float32).evaluate
     streams = ReplicaStreams(SEED, range(n_replicas), case.n_beads)
     normals = np.empty((STEPS_PER_BLOCK, n_replicas, case.n_beads, 3), np.float32)
-    n_steps = whole_blocks(own_steps(dynamics, STEPS_PER_BLOCK, "processor"), seconds / 10)
-
-    def busy(function: Callable[[], object], repeats: int) -> float:
-        began = time.process_time()
-        for _ in range(repeats):
-            function()
-        return time.process_time() - began
-
+    n_steps = whole_blocks(own_steps(dynamics, STEPS_PER_BLOCK, "wall"), seconds / 10)
     positions = dynamics.state.positions
     turns = [
         (
-            n_steps * own_steps(dynamics, n_steps, "processor"),
-            busy(lambda: both(positions), n_steps),
-            busy(lambda: prior(positions), n_steps),
-            busy(lambda: streams.draw(0, normals), n_steps // STEPS_PER_BLOCK),
+            own_steps(dynamics, n_steps, "wall"),
+            least(lambda: prior(positions), 20),
+            least(lambda: streams.draw(0, normals), 5) / STEPS_PER_BLOCK,
+            integrator_seconds(positions.numpy()),
         )
         for _ in range(10)
     ]
-    whole, forces, of_prior, noise = np.min(turns, axis=0).tolist()
+    whole, of_prior, noise, integrator = np.min(turns, axis=0).tolist()
     return PartsRow(
         case=case.name,
-        network=(forces - of_prior) / whole,
+        network=1.0 - (of_prior + noise + integrator) / whole,
         prior=of_prior / whole,
         noise=noise / whole,
-        integrator=1.0 - (forces + noise) / whole,
+        integrator=integrator / whole,
     )
 
 

@@ -97,7 +97,7 @@ def kind_of(stated: str) -> str:
 def stated_licence(distribution: importlib.metadata.Distribution) -> str:
     """Return what a package says of its licence: expression, classifiers, text, file."""
     metadata = distribution.metadata
-    expression = metadata["License-Expression"]
+    expression = metadata.get("License-Expression")
     if expression:
         return str(expression)
     classifiers = [
@@ -105,7 +105,7 @@ def stated_licence(distribution: importlib.metadata.Distribution) -> str:
         for value in metadata.get_all("Classifier") or []
         if value.startswith("License :: ") and not value.endswith("OSI Approved")
     ]
-    lines = [line.strip() for line in (metadata["License"] or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in (metadata.get("License") or "").splitlines() if line.strip()]
     if classifiers or lines:
         return ", ".join(classifiers) or lines[0]
     for name in metadata.get_all("License-File") or []:

@@ -29,15 +29,15 @@ from cgbench.results import read_result
 from cgbench.store import open_store
 
 SCORE = module.score
-STATISTICS: dict[int, ReferenceStatistics] = {}
+STATISTICS: dict[tuple[str, int], ReferenceStatistics] = {}
 
 
 def quick_score(ensemble: Ensemble, bundle: ReferenceBundle, **options: Any) -> Scored:
-    """Score with few resamples, the reference's made once for each seed."""
-    seed = options["seed"]
-    if seed not in STATISTICS:
-        STATISTICS[seed] = reference_statistics(bundle, seed=seed, n_resamples=2)
-    return SCORE(ensemble, bundle, reference=STATISTICS[seed], **options)
+    """Score with few resamples, the reference's made once for each bundle and seed."""
+    key = (bundle.fingerprint, options["seed"])
+    if key not in STATISTICS:
+        STATISTICS[key] = reference_statistics(bundle, seed=options["seed"], n_resamples=2)
+    return SCORE(ensemble, bundle, reference=STATISTICS[key], **options)
 
 
 @pytest.fixture(autouse=True)

@@ -41,9 +41,6 @@ def made(tmp_path_factory) -> tuple[Path, str]:
 def test_a_model_s_structures_lie_on_the_native_one(browser, made) -> None:
     folder, model = made
     with Opened(browser, folder / model) as page:
-        # Nothing is loaded before a structure comes into view; a picture is there meanwhile.
-        assert page.evaluate("typeof Ribbons") == "undefined"
-        assert page.locator(".stage .poster svg").count() == 1
         stage_of(page)
         viewer = page.locator(".viewer").first
         assert page.locator(".stage .poster").count() == 0
@@ -59,6 +56,16 @@ def test_a_model_s_structures_lie_on_the_native_one(browser, made) -> None:
         viewer.get_by_label("more frames").check()
         page.wait_for_timeout(150)
         assert coloured(page) > native
+
+
+def test_a_picture_is_there_until_a_structure_comes_into_view(browser, made) -> None:
+    folder, model = made
+    # As high as a line: nothing below the head is in view.
+    with Opened(browser, folder / model, viewport={"width": 1280, "height": 40}) as page:
+        assert page.locator(".stage .poster svg").count() == 1
+        assert page.evaluate("typeof Ribbons") == "undefined"
+        stage_of(page)
+        assert page.locator(".stage .poster").count() == 0
 
 
 def test_it_plays_colours_and_names_with_the_keyboard_alone(browser, made) -> None:

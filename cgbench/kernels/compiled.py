@@ -20,6 +20,8 @@ import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cgbench.kernels.code_cache import keep_apart
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Bytes of a line of the processor's cache.
@@ -54,6 +56,7 @@ def _compiled(function: Function, fastmath: Any) -> Function:
     result: Function
     try:
         result = decorator(cache=True)(function)
+        keep_apart(result)
     except RuntimeError:
         # Neither the package's folder nor the user's can be written: compiled in every process.
         result = decorator(cache=False)(function)

@@ -28,7 +28,7 @@ SINGLE_PRECISION_TOLERANCE = 2e-6
 
 #: Largest relative error of the slopes of splines in compiled loops, by precision: below what
 #: single precision loses anyway.
-TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 1e-10}
+TABLE_TOLERANCE: Final = {torch.float32: 5e-6, torch.float64: 3e-11}
 
 
 #: Distances at which a table is compared in training; a prime number, see ``slope_error``.

@@ -51,8 +51,8 @@ class TensorForceLoss:
     """Force-matching losses of a network by tensors.
 
     Where a batch in single precision has more pairs than an accurate table of the filters has
-    intervals, the table is made first: half the work, with forces within 5e-6 and the gradient
-    within 2e-5 of the exact ones.
+    intervals, the table is made first: half the work, with forces and the gradient within 1e-5 of
+    the exact ones.
 
     Args:
         network: The network; its weights are read anew for every batch.
