@@ -68,6 +68,7 @@ def test_pages_stay_short(page: Path) -> None:
     assert len(page.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+@pytest.mark.slow  # .ci/run builds them, too
 @pytest.mark.skipif(bool(MISSING), reason=f"the docs extra is not installed: {MISSING}")
 def test_the_pages_build_without_warnings(tmp_path: Path) -> None:
     """About 50 s on one core, most of it the API page."""

@@ -9,7 +9,7 @@ from cgbench.kernels.device.chain import DeviceChain, DeviceNetwork
 from cgbench.kernels.device.choice import choose_operations
 from cgbench.kernels.device.graph import Recorded
 from cgbench.models.chain_model import ChainModel
-from cgbench.models.fused import _tables
+from cgbench.models.fused import filter_tables
 from cgbench.models.graph_network import GraphNetwork
 from cgbench.models.potential import ChainResult, NetworkPotential, PotentialSpec
 from cgbench.priors import Prior, terms
@@ -70,7 +70,7 @@ class DevicePotential:
         self.table_error: float | None = None
         arrays = None
         if network is not None:
-            tables, self.table_intervals, self.table_error = _tables(network, potential)
+            tables, self.table_intervals, self.table_error = filter_tables(network, potential)
             coefficients = torch.from_numpy(tables)
             arrays = _network_arrays(network, bead_types, coefficients, self.dtype, device)
         self.chain = DeviceChain(

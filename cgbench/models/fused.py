@@ -67,7 +67,7 @@ class FusedPotential:
         self.table_error: float | None = None
         arrays = None
         if network is not None:
-            tables, self.table_intervals, self.table_error = _tables(network, potential)
+            tables, self.table_intervals, self.table_error = filter_tables(network, potential)
             arrays = _network_arrays(network, bead_types, tables)
         self.kernel = ChainKernel(
             len(bead_types),
@@ -109,7 +109,7 @@ class FusedPotential:
         )
 
 
-def _tables(
+def filter_tables(
     network: GraphNetwork, potential: NetworkPotential
 ) -> tuple[NDArray[np.float64], int, float]:
     """Return the smallest table that is accurate enough, its intervals and its error.
