@@ -25,6 +25,7 @@ from cgbench.models import (
     model_hash,
     save_model,
 )
+from cgbench.models import archive as model_archive
 from cgbench.testing.strategies import random_chains
 
 GOLDEN = Path(__file__).parent / "golden" / "graph_network_model_v1"
@@ -324,7 +325,7 @@ def test_two_parts_of_one_name_are_refused(saved: Path) -> None:
 
 
 def test_oversized_files_are_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_MODEL_BYTES", 1000)
+    monkeypatch.setattr(model_archive, "MAX_MODEL_BYTES", 1000)
     with pytest.raises(IntegrityError, match="too large"):
         load_model(saved)
 
@@ -334,7 +335,7 @@ def test_archives_that_unpack_to_too_much_are_refused(
 ) -> None:
     with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(2_000_000))
-    monkeypatch.setattr(files, "MAX_MODEL_BYTES", 1_000_000)
+    monkeypatch.setattr(model_archive, "MAX_MODEL_BYTES", 1_000_000)
     with pytest.raises(IntegrityError, match="unpacks to too much"):
         load_model(saved)
 

@@ -13,7 +13,7 @@ from typing import Final
 from cgbench import registry
 from cgbench.errors import IntegrityError, UsageError
 from cgbench.fetch.members import DAMAGE, members
-from cgbench.models.files import MAX_MODEL_BYTES
+from cgbench.models.archive import MAX_MODEL_BYTES
 
 SUFFIX: Final = ".ckpt"
 #: Names that are listed in messages.

@@ -30,7 +30,7 @@ from torch.serialization import (
 )
 
 from cgbench.errors import IntegrityError, UsageError, ValidationError
-from cgbench.models.files import MAX_MODEL_BYTES
+from cgbench.models.archive import MAX_MODEL_BYTES
 
 _MAX_MEMBERS: Final = 100_000
 #: Lightning's dictionaries of hyper-parameters, by the end of their name.

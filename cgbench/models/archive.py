@@ -1,30 +1,38 @@
 """Files of plain tensors and JSON from anyone: read whole, checked, and never executed."""
 
+import hashlib
 import io
+import json
 import pickle
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cgbench.config import canonical_json, write_atomic
 from cgbench.errors import IntegrityError, UsageError, ValidationError
 
-#: A file above this size is refused before it is read.
-MAX_BYTES: Final = 512 * 1024 * 1024
+#: The reference network takes 1.2 MB; a file above this size is refused before it is read.
+MAX_MODEL_BYTES: Final = 512 * 1024 * 1024
 _MAX_MEMBERS: Final = 10_000
-#: Members that TorchScript or torch.export archives have, and archives of tensors have not.
+#: Members that programs have and archives of tensors have not.
 _PROGRAM_PARTS: Final = ("/constants.pkl", "/archive_format", "serialized_exported_program.json")
+
+
+def write_archive(path: Path, content: dict[str, Any]) -> None:
+    """Write a dictionary as a ``torch.save`` archive, atomically."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def read_archive(path: Path, format_name: str, hint: str) -> dict[str, Any]:
     """Return the dictionary of a ``torch.save`` archive that names its format.
-
-    torch compares no checksums and has its own idea of damaged headers, so it is given only what
-    was read and verified here, and may build nothing but tensors and plain data.
 
     Args:
         path: The file.
@@ -35,14 +43,28 @@ def read_archive(path: Path, format_name: str, hint: str) -> dict[str, Any]:
         UsageError: No such file.
         IntegrityError: Damaged, oversized, holding code, or of another format.
     """
-    members = _members(path, format_name, hint)
+    members = read_members(path, format_name, hint, f"{format_name} file")
     # torch would hand a program to its loader of programs.
-    if any("/code/" in name or name.endswith(_PROGRAM_PARTS) for name in members):
+    if holds_program(members):
         raise IntegrityError(
             f"{path}: a program, not a {format_name} file; it was not opened",
             expected="plain tensors and JSON",
             fix=hint,
         )
+    return load_plain(path, members, format_name, hint)
+
+
+def load_plain(
+    path: Path, members: dict[str, bytes], format_name: str, hint: str
+) -> dict[str, Any]:
+    """Return the dictionary of members that are no program; arguments as of `read_archive`.
+
+    torch compares no checksums and has its own idea of damaged headers, so it is given only what
+    was read and verified here, and may build nothing but tensors and plain data.
+
+    Raises:
+        IntegrityError: Damaged, holding code, or of another format.
+    """
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as copy:
         for name, data in members.items():
@@ -52,11 +74,14 @@ def read_archive(path: Path, format_name: str, hint: str) -> dict[str, Any]:
         content = torch.load(archive, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        # torch's own text tells readers how to run it all the same.
+        refused = (
+            f"a reference to {named.group(1)}" if named else "an object that is not plain data"
+        )
         raise IntegrityError(
             f"{path}: holds something other than tensors and plain data, perhaps code; "
             "nothing of it was executed",
-            # torch's own text tells readers how to run it all the same.
-            found=f"a reference to {named.group(1)}" if named else "no plain data",
+            found=refused,
             fix=hint,
         ) from error
     # torch reports damage in many ways; whatever it was, the file cannot be read.
@@ -67,10 +92,51 @@ def read_archive(path: Path, format_name: str, hint: str) -> dict[str, Any]:
         raise IntegrityError(
             f"{path}: not a {format_name} file",
             expected=format_name,
-            found=str(found or "a torch.save file of another kind")[:100],
+            found=str(found or "a torch.save file of another kind (perhaps a training checkpoint)")[
+                :100
+            ],
             fix=hint,
         )
     return content
+
+
+def holds_program(names: Iterable[str]) -> bool:
+    """Tell whether an archive with these members is TorchScript or torch.export."""
+    # TorchScript keeps its source under code/, torch.export its graph under models/.
+    return any("/code/" in name or name.endswith(_PROGRAM_PARTS) for name in names)
+
+
+def plain_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a network as they are stored: by name, in single precision."""
+    return {
+        name: tensor.detach().to(device="cpu", dtype=torch.float32).clone().contiguous()
+        for name, tensor in sorted(network.state_dict().items())
+    }
+
+
+def content_hash(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return ``sha256:`` and 64 hexadecimal digits that name contents.
+
+    Covered are the header as canonical JSON, and name, shape and little-endian bytes of every
+    tensor in order of names: not how an archive was packed.
+    """
+    digest = hashlib.sha256(canonical_json(header).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} float32 {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().astype("<f4").tobytes())
+    return "sha256:" + digest.hexdigest()
+
+
+def parse_json(text: str, origin: str) -> Any:
+    """Return what a text of JSON says.
+
+    Raises:
+        IntegrityError: It is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise IntegrityError(f"{origin} is not JSON", found=str(error)[:200]) from error
 
 
 def check_tensors(path: Path, state: Any) -> dict[str, Tensor]:
@@ -132,19 +198,32 @@ def check_shapes(path: Path, expected: dict[str, Tensor], found: dict[str, Tenso
         )
 
 
-def _members(path: Path, format_name: str, hint: str) -> dict[str, bytes]:
-    """Return the parts of a zip archive of reasonable size, their checksums compared."""
+def read_members(path: Path, format_name: str, hint: str, what: str) -> dict[str, bytes]:
+    """Return the parts of a zip archive of reasonable size, their checksums compared.
+
+    Args:
+        path: The file.
+        format_name: What is expected, for errors.
+        hint: How such a file is made, for errors.
+        what: What a file that is no archive at all is not, for errors.
+
+    Raises:
+        UsageError: No such file.
+        IntegrityError: Damaged, oversized, or no archive.
+    """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     size = path.stat().st_size
-    if size > MAX_BYTES:
+    if size > MAX_MODEL_BYTES:
         raise IntegrityError(
-            f"{path}: too large", expected=f"at most {MAX_BYTES} bytes", found=size
+            f"{path}: too large", expected=f"at most {MAX_MODEL_BYTES} bytes", found=size
         )
     content = path.read_bytes()
     if not content.startswith(b"PK\x03\x04"):
+        pickled = content[:1] == b"\x80" or content[:2] in (b"c_", b"(l", b"(d")
         raise IntegrityError(
-            f"{path}: not a {format_name} file; it was not opened",
+            f"{path}: {'a bare pickle, which may hold code' if pickled else f'not a {what}'}; "
+            "it was not opened",
             expected=f"a {format_name} archive",
             found=f"{size} bytes starting with {content[:4]!r}",
             fix=hint,
@@ -153,10 +232,10 @@ def _members(path: Path, format_name: str, hint: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             listed = archive.infolist()
             unpacked = sum(member.file_size for member in listed)
-            if unpacked > MAX_BYTES or len(listed) > _MAX_MEMBERS:
+            if unpacked > MAX_MODEL_BYTES or len(listed) > _MAX_MEMBERS:
                 raise IntegrityError(
                     f"{path}: unpacks to too much",
-                    expected=f"at most {MAX_BYTES} bytes in {_MAX_MEMBERS} members",
+                    expected=f"at most {MAX_MODEL_BYTES} bytes in {_MAX_MEMBERS} members",
                     found=f"{unpacked} bytes in {len(listed)} members",
                 )
             members = {member.filename: archive.read(member) for member in listed}

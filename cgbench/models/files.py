@@ -8,22 +8,25 @@ Version 2 differs in one thing: ``network`` has a ``kind``, one of those in ``KI
 networks are still written in version 1, so that every version of the package reads them.
 """
 
-import hashlib
-import io
-import json
-import pickle
-import re
-import zipfile
-import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
-from cgbench.config import Frozen, canonical_json, file_sha256, validate, write_atomic
+from cgbench.config import Frozen, canonical_json, file_sha256, validate
 from cgbench.errors import IntegrityError, UsageError, ValidationError
+from cgbench.models.archive import (
+    check_finite,
+    check_shapes,
+    check_tensors,
+    content_hash,
+    holds_program,
+    load_plain,
+    parse_json,
+    plain_state,
+    read_members,
+    write_archive,
+)
 from cgbench.models.chain_model import ChainModel
 from cgbench.models.go_model import GoModel, GoModelSettings
 from cgbench.models.graph_network import GraphNetwork, GraphNetworkSettings
@@ -38,9 +41,6 @@ VERSION = 2
 GRAPH_NETWORK = "graph-network"
 #: What a network may be.
 KINDS = (GRAPH_NETWORK, PairSpline.kind, GoModel.kind)
-#: The reference network takes 1.2 MB; a file above this size is refused before it is read.
-MAX_MODEL_BYTES = 512 * 1024 * 1024
-_MAX_MEMBERS = 10_000
 _SAVE_HINT = "make the file with cgbench.models.save_model"
 
 
@@ -55,11 +55,8 @@ def save_model(path: Path, potential: NetworkPotential) -> None:
     network: dict[str, Any] | None = None
     version = 1
     if potential.network is not None:
-        state = {
-            name: tensor.detach().to(device="cpu", dtype=torch.float32).clone().contiguous()
-            for name, tensor in sorted(potential.network.state_dict().items())
-        }
-        _check_finite(path, state)
+        state = plain_state(potential.network)
+        check_finite(path, state)
         network = {"settings": canonical_json(potential.network.settings), "state": state}
         if isinstance(potential.network, ChainModel):
             version, network["kind"] = 2, potential.network.kind
@@ -70,9 +67,7 @@ def save_model(path: Path, potential: NetworkPotential) -> None:
         "network": network,
         "prior": None if potential.prior is None else canonical_json(potential.prior),
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_archive(path, content)
 
 
 def load_model(
@@ -118,20 +113,18 @@ def model_hash(path: Path) -> str:
         return "sha256:" + file_sha256(path)
     content = _read(path)
     network = content["network"]
+    prior = content["prior"]
+    settings = None if network is None else network["settings"]
     header = {
         "format": content["format"],
         "version": content["version"],
-        "spec": _parse(content["spec"], f"{path}: spec"),
-        "prior": None if content["prior"] is None else _parse(content["prior"], f"{path}: prior"),
-        "network": None if network is None else _parse(network["settings"], f"{path}: settings"),
+        "spec": parse_json(content["spec"], f"{path}: spec"),
+        "prior": None if prior is None else parse_json(prior, f"{path}: prior"),
+        "network": None if settings is None else parse_json(settings, f"{path}: settings"),
     }
     if content["version"] > 1 and network is not None:
         header["kind"] = network["kind"]
-    digest = hashlib.sha256(canonical_json(header).encode())
-    for name, tensor in sorted((network or {"state": {}})["state"].items()):
-        digest.update(f"\n{name} float32 {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().numpy().astype("<f4").tobytes())
-    return "sha256:" + digest.hexdigest()
+    return content_hash(header, {} if network is None else network["state"])
 
 
 def is_program(path: Path) -> bool:
@@ -141,42 +134,18 @@ def is_program(path: Path) -> bool:
         UsageError: No such file.
         IntegrityError: Damaged, oversized, or no archive.
     """
-    return _is_program(_members(path))
+    return holds_program(_members(path))
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Read the dictionary of a model file and check its form, not its meaning."""
     members = _members(path)
-    if _is_program(members):
+    if holds_program(members):
         raise UsageError(
             f"{path}: a program (TorchScript or torch.export), not a {FORMAT} file",
             fix="give --trust to run it if you know where it comes from",
         )
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as copy:
-        for name, data in members.items():
-            copy.writestr(name, data)
-    archive.seek(0)
-    try:
-        content = torch.load(archive, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise IntegrityError(
-            f"{path}: holds something other than tensors and plain data, perhaps code; "
-            "nothing of it was executed",
-            found=_refused(error),
-            fix=_SAVE_HINT,
-        ) from error
-    # torch reports damage in many ways; whatever it was, the file cannot be read.
-    except Exception as error:
-        raise IntegrityError(f"{path}: damaged, cannot be read", found=_summary(error)) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise IntegrityError(
-            f"{path}: not a {FORMAT} file",
-            expected=FORMAT,
-            found=found or "a torch.save file of another kind (perhaps a training checkpoint)",
-            fix=_SAVE_HINT,
-        )
+    content = load_plain(path, members, FORMAT, _SAVE_HINT)
     version = content.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise IntegrityError(
@@ -190,54 +159,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _members(path: Path) -> dict[str, bytes]:
-    """Return the parts of a zip archive of reasonable size, their checksums compared.
-
-    torch compares no checksums and has its own idea of damaged headers, so it is given only what
-    was read and verified here.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    size = path.stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise IntegrityError(
-            f"{path}: too large", expected=f"at most {MAX_MODEL_BYTES}", found=size
-        )
-    content = path.read_bytes()
-    if not content.startswith(b"PK\x03\x04"):
-        pickled = content[:1] == b"\x80" or content[:2] in (b"c_", b"(l", b"(d")
-        raise IntegrityError(
-            f"{path}: {'a bare pickle, which may hold code' if pickled else 'not a model file'}; "
-            "it was not opened",
-            expected=f"a {FORMAT} archive",
-            found=f"{size} bytes starting with {content[:4]!r}",
-            fix=_SAVE_HINT,
-        )
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            listed = archive.infolist()
-            unpacked = sum(member.file_size for member in listed)
-            if unpacked > MAX_MODEL_BYTES or len(listed) > _MAX_MEMBERS:
-                raise IntegrityError(
-                    f"{path}: unpacks to too much",
-                    expected=f"at most {MAX_MODEL_BYTES} bytes in {_MAX_MEMBERS} members",
-                    found=f"{unpacked} bytes in {len(listed)} members",
-                )
-            members = {member.filename: archive.read(member) for member in listed}
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
-        raise IntegrityError(f"{path}: truncated or damaged", found=_summary(error)) from error
-    if len(members) != len(listed):
-        raise IntegrityError(f"{path}: damaged, holds parts of the same name")
-    return members
-
-
-def _is_program(names: Iterable[str]) -> bool:
-    """Tell whether an archive with these members is TorchScript or torch.export."""
-    return any(
-        # TorchScript keeps its source under code/, torch.export its graph under models/.
-        "/code/" in name
-        or name.endswith(("/constants.pkl", "/archive_format", "serialized_exported_program.json"))
-        for name in names
-    )
+    return read_members(path, FORMAT, _SAVE_HINT, "model file")
 
 
 def _check_form(path: Path, content: dict[str, Any]) -> None:
@@ -268,20 +190,8 @@ def _check_form(path: Path, content: dict[str, Any]) -> None:
             found=sorted(str(key) for key in content),
             fix=_SAVE_HINT,
         )
-    for name, tensor in (state or {}).items():
-        plain = (
-            isinstance(name, str)
-            and isinstance(tensor, Tensor)
-            and tensor.layout == torch.strided
-            and tensor.dtype == torch.float32
-        )
-        if not plain:
-            found = (
-                f"{tensor.layout} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor)
-            )
-            raise IntegrityError(
-                f"{path}: weight {name!r} is not a plain single-precision tensor", found=found
-            )
+    if state is not None:
+        check_tensors(path, state)
 
 
 def _network(path: Path, content: dict[str, Any] | None) -> GraphNetwork | ChainModel | None:
@@ -297,18 +207,9 @@ def _network(path: Path, content: dict[str, Any] | None) -> GraphNetwork | Chain
         )
     # Without storage, so that false settings cannot ask for memory before shapes are compared.
     network = _empty(kind, settings, f"{path}: network settings")
-    state: dict[str, Tensor] = content["state"]
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if expected != found:
-        wrong = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise ValidationError(
-            f"{path}: weight {wrong!r} does not fit the network's settings",
-            expected=expected.get(wrong, "no such weight"),
-            found=found.get(wrong, "missing"),
-        )
-    _check_finite(path, state)
-    network.load_state_dict(state, assign=True)
+    check_shapes(path, network.state_dict(), content["state"])
+    check_finite(path, content["state"])
+    network.load_state_dict(content["state"], assign=True)
     if isinstance(network, GoModel):
         network.check()
     return network
@@ -324,33 +225,5 @@ def _empty(kind: str, settings: str, origin: str) -> GraphNetwork | ChainModel:
         return GraphNetwork(_json(GraphNetworkSettings, settings, origin))
 
 
-def _check_finite(path: Path, state: dict[str, Tensor]) -> None:
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValidationError(
-                f"{path}: weight {name!r} holds values that are not finite",
-                found=f"{int((~torch.isfinite(tensor)).sum())} of {tensor.numel()}",
-                fix="the training diverged: take an earlier checkpoint",
-            )
-
-
-def _refused(error: Exception) -> str:
-    """Name what an unpickler refused; torch's own text tells readers how to run it all the same."""
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"a reference to {named.group(1)}" if named else "an object that is not plain data"
-
-
-def _summary(error: Exception) -> str:
-    """Return the first line of an error, which for torch's runs to a page."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
-def _parse(text: str, origin: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise IntegrityError(f"{origin} is not JSON", found=error) from error
-
-
 def _json(model: type[Part], text: str, origin: str) -> Part:
-    return validate(model, _parse(text, origin), origin)
+    return validate(model, parse_json(text, origin), origin)

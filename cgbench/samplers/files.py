@@ -5,9 +5,6 @@ Version 1 is a ``torch.save`` archive of one dictionary: ``format`` ("cgbench-sa
 settings) and ``weights`` (named tensors in single precision).
 """
 
-import hashlib
-import io
-import json
 import zipfile
 from importlib import import_module
 from pathlib import Path
@@ -16,9 +13,18 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from cgbench.config import Frozen, canonical_json, validate, write_atomic
+from cgbench.config import Frozen, canonical_json, validate
 from cgbench.errors import IntegrityError, UsageError, ValidationError
-from cgbench.models.archive import check_finite, check_shapes, check_tensors, read_archive
+from cgbench.models.archive import (
+    check_finite,
+    check_shapes,
+    check_tensors,
+    content_hash,
+    parse_json,
+    plain_state,
+    read_archive,
+    write_archive,
+)
 from cgbench.samplers.contract import SamplerSpec
 from cgbench.samplers.learned import LearnedSampler
 
@@ -48,10 +54,7 @@ def save_sampler(path: Path, sampler: LearnedSampler) -> None:
         raise ValidationError(
             f"{path}: unknown kind of sampler", expected=", ".join(KINDS), found=network.kind
         )
-    weights = {
-        name: tensor.detach().to(device="cpu", dtype=torch.float32).clone().contiguous()
-        for name, tensor in sorted(network.state_dict().items())
-    }
+    weights = plain_state(network)
     check_finite(path, weights)
     content = {
         "format": FORMAT,
@@ -61,9 +64,7 @@ def save_sampler(path: Path, sampler: LearnedSampler) -> None:
         "settings": canonical_json(network.settings),
         "weights": weights,
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_archive(path, content)
 
 
 def load_sampler(
@@ -82,7 +83,7 @@ def load_sampler(
         ValidationError: Kind, settings, spec and weights do not fit together or are not finite.
     """
     content = _read(path)
-    spec = validate(SamplerSpec, _parse(content["spec"], f"{path}: spec"), f"{path}: spec")
+    spec = validate(SamplerSpec, parse_json(content["spec"], f"{path}: spec"), f"{path}: spec")
     kind = content["kind"]
     if kind not in KINDS:
         raise ValidationError(
@@ -94,7 +95,7 @@ def load_sampler(
     origin = f"{path}: settings"
     # Without storage, so that false settings cannot ask for memory before shapes are compared.
     with torch.device("meta"):
-        network = _empty(kind, _parse(content["settings"], origin), origin)
+        network = _empty(kind, parse_json(content["settings"], origin), origin)
     check_shapes(path, network.state_dict(), content["weights"])
     check_finite(path, content["weights"])
     network.load_state_dict(content["weights"], assign=True)
@@ -116,14 +117,10 @@ def sampler_hash(path: Path) -> str:
         "format": content["format"],
         "version": content["version"],
         "kind": content["kind"],
-        "spec": _parse(content["spec"], f"{path}: spec"),
-        "settings": _parse(content["settings"], f"{path}: settings"),
+        "spec": parse_json(content["spec"], f"{path}: spec"),
+        "settings": parse_json(content["settings"], f"{path}: settings"),
     }
-    digest = hashlib.sha256(canonical_json(header).encode())
-    for name, tensor in sorted(content["weights"].items()):
-        digest.update(f"\n{name} float32 {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().numpy().astype("<f4").tobytes())
-    return "sha256:" + digest.hexdigest()
+    return content_hash(header, content["weights"])
 
 
 def is_sampler(path: Path) -> bool:
@@ -167,10 +164,3 @@ def _empty(kind: str, settings: Any, origin: str) -> nn.Module:
     shape: Frozen = validate(getattr(found, settings_name), settings, origin)
     network: nn.Module = getattr(found, network_name)(shape)
     return network
-
-
-def _parse(text: str, origin: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise IntegrityError(f"{origin} is not JSON", found=str(error)[:200]) from error

@@ -17,7 +17,7 @@ from cgbench.splits.cath_structures import Structure, open_structures
 from cgbench.train.material import open_material
 from cgbench.train.nemo_config import NemoConfig
 from cgbench.train.nemo_data import ChainData, read_chains
-from cgbench.train.recurrent_data import profile_of
+from cgbench.train.recurrent_data import profile_hashes, profile_of
 
 #: Domains that validate: one simulation each.
 _MOST_VALIDATED: Final = 32
@@ -93,20 +93,13 @@ def _domains(settings: NemoConfig, folder: Path, profiles: Path | None) -> NemoM
             split_fingerprint=split.fingerprint, n_domains=len(parts[TRAIN])
         ),
         temperature=None,
-        identity={"data": split.fingerprint, "profiles": _hashes(profiles, parts)},
+        identity={
+            "data": split.fingerprint,
+            "profiles": profile_hashes(
+                profiles, (chain.system for chain in parts[TRAIN] + parts[VALIDATION])
+            ),
+        },
     )
-
-
-def _hashes(folder: Path | None, parts: dict[str, tuple[ChainData, ...]]) -> dict[str, str]:
-    """Return the hash of each profile that is used."""
-    if folder is None:
-        return {}
-    found = {}
-    for chain in (*parts[TRAIN], *parts[VALIDATION]):
-        text = folder / f"{chain.system}.txt"
-        path = text if text.is_file() else folder / f"{chain.system}.npy"
-        found[chain.system] = profile_hash(path)
-    return found
 
 
 def _domain(settings: NemoConfig, structure: Structure, profiles: Path | None) -> ChainData | None:

@@ -1,5 +1,6 @@
 """What a recurrent sampler is trained on: frames of stores, or single structures of domains."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,9 @@ def read_domains(folder: Path, profiles: Path | None) -> SamplerMaterial:
         temperature=None,
         identity={
             "data": split.fingerprint,
-            "profiles": _profile_hashes(profiles, parts[TRAIN] + parts[VALIDATION]),
+            "profiles": profile_hashes(
+                profiles, (chain.name for chain in parts[TRAIN] + parts[VALIDATION])
+            ),
         },
     )
 
@@ -154,18 +157,19 @@ def profile_of(folder: Path, name: str, sequence: str) -> Profile:
         IntegrityError: It cannot be parsed.
         ValidationError: It is of another sequence.
     """
-    text = folder / f"{name}.txt"
-    return read_profile(text if text.is_file() else folder / f"{name}.npy", sequence)
+    return read_profile(_profile_path(folder, name), sequence)
 
 
-def _profile_hashes(folder: Path | None, chains: tuple[ChainFrames, ...]) -> dict[str, str]:
+def profile_hashes(folder: Path | None, names: Iterable[str]) -> dict[str, str]:
+    """Return the hash of the profile of each domain; of none where there is no folder."""
     if folder is None:
         return {}
-    found = {}
-    for chain in chains:
-        text = folder / f"{chain.name}.txt"
-        found[chain.name] = profile_hash(text if text.is_file() else folder / f"{chain.name}.npy")
-    return found
+    return {name: profile_hash(_profile_path(folder, name)) for name in names}
+
+
+def _profile_path(folder: Path, name: str) -> Path:
+    text = folder / f"{name}.txt"
+    return text if text.is_file() else folder / f"{name}.npy"
 
 
 def _read(
