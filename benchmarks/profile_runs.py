@@ -10,7 +10,7 @@ architecture on the embedded sample by ``cgbench.train.train`` with batches of 2
 
 Parts are timed inside those runs. Steps of a simulation are one compiled function; prior and
 integrator are timed by themselves, and what is left, the network, is divided in the proportion of
-its parts, which are timed by themselves, too. Takes about two minutes.
+its parts, which are timed by themselves, too. Takes about four minutes.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from cgbench.kernels.chain import BLOCK_BEADS, ChainKernel
 from cgbench.kernels.training import TrainingKernel
 from cgbench.models import FusedForceLoss, FusedPotential, NetworkPotential
 from cgbench.simulation import simulate
+from cgbench.simulation.recorder import Recorder
 from cgbench.simulation.run import Run
 from cgbench.simulation.streams import ReplicaStreams
 from cgbench.train import TrainingConfig, train
@@ -166,8 +167,9 @@ def profile_simulation(case: Case, n_frames: int, folder: Path) -> Profile:
     with Stopwatch() as watch:
         watch.watch("kernel", ChainKernel, "advance")
         watch.watch("noise", ReplicaStreams, "draw")
-        for name in ("_output", "_close", "save"):
-            watch.watch("writing", Run, name)
+        watch.watch("writing", Run, "_output")
+        for name in ("finish", "save", "close"):
+            watch.watch("writing", Recorder, name)
         watch.watch("run", Run, "finish")
         simulate(
             potential, case.system(), protocol, seed=SEED, out=folder / f"{case.name}.zarr",
@@ -237,7 +239,7 @@ def main() -> None:
     if options.published_folder is None:
         parser.error("PUBLISHED_FOLDER is needed")
     torch.set_num_threads(1)
-    n_frames = {"chignolin": 80, "proteing": 20, "lambda": 12}
+    n_frames = {"chignolin": 1200, "proteing": 200, "lambda": 150}
     with TemporaryDirectory() as name:
         folder = Path(name)
         # Once before, so that nothing is compiled or imported within what is timed.
@@ -246,7 +248,7 @@ def main() -> None:
         simulations = tuple(
             profile_simulation(
                 read_case(options.published_folder, one),
-                n_frames[one] // (4 if options.short else 1),
+                n_frames[one] // (20 if options.short else 1),
                 folder,
             )
             for one in CASES

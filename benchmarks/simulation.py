@@ -11,8 +11,8 @@ take turns; what counts is the best of several turns, of the whole step with its
 gets the allocator settings without which the C library returns large arrays at every step.
 
 The floor is the 23 products with matrices of 128 × 128 for each bead at the better of the rates
-that our products and those of the library reach in the same run. Growth with beads and replicas,
-the parts of a step and the share of writing frames are processor time of one thread.
+that our products and those of the library reach in the same run. Growth with beads and replicas and
+the parts of a step are processor time of one thread.
 
 With `--clock processor` the first table too counts processor seconds where one thread is used: for
 machines that do other work. `--write` puts the tables of the results into docs/performance.md.
@@ -48,6 +48,8 @@ RESULTS = Path(__file__).parent / "results" / "simulation.json"
 REPLICAS = 32
 BEAD_COUNTS = (10, 20, 35, 56, 80, 96)
 REPLICA_COUNTS = (1, 8, 32, 128, 512)
+#: Frames of the runs that show what writing takes: several chunks, some 40 s.
+N_FRAMES = {"chignolin": 1200, "proteing": 300, "lambda": 200}
 
 
 class Benchmark(Frozen):
@@ -140,11 +142,12 @@ def main() -> None:
         )
         replicas = tuple(measure_growth(cases[0], count, seconds) for count in REPLICA_COUNTS)
         parts = tuple(measure_parts(case, REPLICAS, seconds) for case in cases)
-        steps = {row.case: 1.0 / row.ours for row in speeds if row.threads == options.threads[0]}
         frames = tuple(
             row
             for case in cases
-            for row in measure_frames(case, REPLICAS, steps[case.name], folder)
+            for row in measure_frames(
+                case, REPLICAS, N_FRAMES[case.name] // (10 if options.short else 1), folder
+            )
         )
     benchmark = Benchmark(
         speeds=speeds,

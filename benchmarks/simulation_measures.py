@@ -22,6 +22,7 @@ from cgbench.kernels.steps import Replicas
 from cgbench.models import NetworkPotential
 from cgbench.provenance import Hardware
 from cgbench.simulation import choose_engine, simulate
+from cgbench.simulation.compiled_dynamics import CompiledDynamics
 from cgbench.simulation.dynamics import ReplicaDynamics
 from cgbench.simulation.langevin import LangevinSettings
 from cgbench.simulation.run import Run
@@ -30,10 +31,9 @@ from cgbench.simulation.streams import STEPS_PER_BLOCK, ReplicaStreams
 PEER = Path(__file__).parent / "peers" / "simulation_torchmd.py"
 SETTINGS = LangevinSettings(timestep=0.001, friction=1.0, temperature=350.0, mass=12.0)
 SEED = 1
-STEPS_PER_FRAME = (10, 25, 100)
-#: Steps between the frames of the protocols that ship.
+#: Steps between frames: those of the protocols that ship, and more and fewer.
+STEPS_PER_FRAME = (25, 10, 100)
 STEPS_AT_ONCE = 25
-N_FRAMES = 200
 
 
 class SpeedRow(Frozen):
@@ -78,11 +78,22 @@ class PartsRow(Frozen):
 
 
 class FramesRow(Frozen):
-    """What a frame takes, opening, closing and checkpoints of the file included, and its share."""
+    """What a frame takes, closing the file and checkpoints included.
+
+    Attributes:
+        case: What is simulated.
+        steps_per_frame: Steps between frames; measured at the first, the others follow.
+        n_frames: Frames of the run.
+        milliseconds: Wall time for which a frame holds up the thread that computes.
+        milliseconds_beside: Processor time of the thread that writes.
+        share: Of the wall time of the run for which frames hold it up.
+    """
 
     case: str
     steps_per_frame: int
+    n_frames: int
     milliseconds: float
+    milliseconds_beside: float
     share: float
 
 
@@ -263,51 +274,55 @@ def measure_parts(case: Case, n_replicas: int, seconds: float) -> PartsRow:
     )
 
 
-def measure_frames(case: Case, n_replicas: int, step: float, folder: Path) -> list[FramesRow]:
-    """Measure what frames and checkpoints take of a run whose steps take ``step`` seconds each.
+def measure_frames(case: Case, n_replicas: int, n_frames: int, folder: Path) -> list[FramesRow]:
+    """Measure what frames and checkpoints cost a run of one thread, and the thread beside it.
 
-    The prior alone is run, because what is written does not depend on what computes the forces.
+    What the computing thread does outside of steps is the wall time that frames hold it up.
     """
-    taken = dict.fromkeys(("_output", "_close", "save"), 0.0)
+    taken = {"steps": 0.0, "run": 0.0, "beside": 0.0}
 
-    def timed(name: str) -> Callable[..., Any]:
-        method = getattr(Run, name)
+    def stepped(dynamics: CompiledDynamics, n_steps: int = 1) -> None:
+        began = time.perf_counter()
+        advance(dynamics, n_steps)
+        taken["steps"] += time.perf_counter() - began
 
-        def wrapper(*arguments: Any) -> Any:
-            began = time.process_time()
-            result = method(*arguments)
-            taken[name] += time.process_time() - began
-            return result
+    def finished(run: Run, *arguments: Any) -> Any:
+        began, all_threads, own = time.perf_counter(), time.process_time(), time.thread_time()
+        outcome = finish(run, *arguments)
+        taken["run"] = time.perf_counter() - began
+        taken["beside"] = time.process_time() - all_threads - (time.thread_time() - own)
+        return outcome
 
-        return wrapper
-
+    advance, finish = CompiledDynamics.advance, Run.finish
     protocol = registry.protocol("standard").model_copy(
         update={
             "n_replicas": n_replicas,
             "timestep": SETTINGS.timestep,
-            "output_interval": 5 * SETTINGS.timestep,
-            "length": 5 * SETTINGS.timestep * N_FRAMES,
+            "output_interval": STEPS_PER_FRAME[0] * SETTINGS.timestep,
+            "length": STEPS_PER_FRAME[0] * SETTINGS.timestep * n_frames,
         }
     )
-    potential = case.potential()
+    torch.set_num_threads(1)
     with ExitStack() as stack:
-        for name in taken:
-            stack.enter_context(mock.patch.object(Run, name, timed(name)))
+        stack.enter_context(mock.patch.object(CompiledDynamics, "advance", stepped))
+        stack.enter_context(mock.patch.object(Run, "finish", finished))
         simulate(
-            NetworkPotential(None, potential.prior, potential.spec),
+            case.potential(),
             case.system(),
             protocol,
             seed=SEED,
             out=folder / f"{case.name}.zarr",
             model_hash="benchmark",
         )
-    output = sum(taken.values()) / N_FRAMES
+    held, step = taken["run"] - taken["steps"], taken["steps"] / (n_frames * STEPS_PER_FRAME[0])
     return [
         FramesRow(
             case=case.name,
             steps_per_frame=steps,
-            milliseconds=1e3 * output,
-            share=output / (output + steps * step),
+            n_frames=n_frames,
+            milliseconds=1e3 * held / n_frames,
+            milliseconds_beside=1e3 * taken["beside"] / n_frames,
+            share=held / n_frames / (held / n_frames + steps * step),
         )
         for steps in STEPS_PER_FRAME
     ]

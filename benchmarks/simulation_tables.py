@@ -74,11 +74,13 @@ def frames_table(found: Any) -> str:
             f"`{row['case']}`",
             str(row["steps_per_frame"]),
             f"{row['milliseconds']:.2f}",
+            f"{row['milliseconds_beside']:.2f}",
             f"{100 * row['share']:.1f} %",
         ]
-        for row in found["frames"]
+        for row in sorted(found["frames"], key=lambda row: -row["share"])
     ]
-    return table(["protein", "steps a frame", "ms a frame", "share of the run"], rows)
+    header = ["protein", "steps a frame", "ms a frame", "ms of the thread beside", "held up"]
+    return table(header, rows)
 
 
 def machine(found: Any) -> str:

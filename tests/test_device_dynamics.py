@@ -31,6 +31,7 @@ from cgbench.simulation.noise import NoiseFeed
 from cgbench.simulation.overlapped import OverlappedRun
 from cgbench.simulation.step_graph import GraphDynamics
 from cgbench.simulation.streams import STEPS_PER_BLOCK, ReplicaStreams
+from cgbench.store import TrajectoryWriter
 
 CPU = torch.device("cpu")
 TYPES = toy_system().bead_types
@@ -188,8 +189,8 @@ def test_a_continued_run_is_bitwise_the_uninterrupted_one(
     calls = []
     output = OverlappedRun._output
 
-    def stopped(self: OverlappedRun) -> None:
-        output(self)
+    def stopped(self: OverlappedRun, *, save: bool) -> None:
+        output(self, save=save)
         calls.append(1)
         if len(calls) == interrupted_at:
             raise KeyboardInterrupt
@@ -215,8 +216,8 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     class Killed(BaseException):
         pass
 
-    def killed(self: OverlappedRun) -> None:
-        output(self)
+    def killed(self: OverlappedRun, *, save: bool) -> None:
+        output(self, save=save)
         calls.append(1)
         if len(calls) == 5:
             raise Killed
@@ -246,10 +247,10 @@ def test_an_error_of_the_writer_ends_the_run(
 ) -> None:
     use(monkeypatch, engine_of(toy_network()))
 
-    def full(self: OverlappedRun, *arguments: object) -> None:
+    def full(self: TrajectoryWriter, *arguments: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(OverlappedRun, "_store", full)
+    monkeypatch.setattr(TrajectoryWriter, "append", full)
     with pytest.raises(OSError, match="no space left"):
         toy_run(toy_network(), tmp_path / "full.zarr")
 

@@ -140,13 +140,22 @@ def network_run(out: Path, at: int, fault: Fault) -> tuple[TrajectorySet, int]:
 
 
 CHILD = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
-from test_restart import network_run
+import numpy as np
+from test_restart import KEY, network_run
 import torch
 
+out = Path(sys.argv[1])
+
+def kill(result):
+    # Only when the checkpoint of the latest frame, which is written meanwhile, is on disk.
+    while np.load(out.with_name(f"{out.stem}.{KEY}.checkpoint.npz"))["step"] < 25:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 torch.set_num_threads(1)
-network_run(Path(sys.argv[1]), 27, lambda result: os.kill(os.getpid(), signal.SIGKILL))
+network_run(out, 27, kill)
 """
 
 

@@ -40,6 +40,30 @@ def intact(positions: torch.Tensor, shortest: float, longest: float) -> torch.Te
     return ((lengths >= shortest) & (lengths <= longest)).all(dim=1)
 
 
+def all_intact(
+    positions: torch.Tensor, energies: torch.Tensor, shortest: float, longest: float
+) -> bool:
+    """Return whether all replicas surely have whole bonds and finite energies.
+
+    A quick look at the extremes of all bonds at once. False at the very limits, too: then
+    :func:`intact` decides.
+
+    Args:
+        positions: (R, N, 3) in Å.
+        energies: (R,) in kcal/mol.
+        shortest: Shortest allowed distance of neighbours along the chain.
+        longest: Longest allowed distance.
+    """
+    lengths = torch.linalg.vector_norm(positions[:, 1:] - positions[:, :-1], dim=2)
+    least, most = torch.aminmax(lengths)
+    # Norms differ by rounding from those of intact.
+    return (
+        least.item() > shortest * (1 + 1e-5)
+        and most.item() < longest * (1 - 1e-5)
+        and _all_finite(energies)
+    )
+
+
 class ReplicaDynamics:
     """Replicas of one chain that move together.
 

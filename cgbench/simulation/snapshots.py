@@ -1,4 +1,4 @@
-"""Copies of a device's tensors that are worked on by a thread while the device goes on."""
+"""Copies of tensors that are worked on by a thread while the tensors change."""
 
 import queue
 import threading
@@ -17,13 +17,13 @@ _SLOTS: Final = 8
 class SnapshotRing(Generic[Note]):
     """Snapshots of tensors, taken without waiting and consumed in order.
 
-    A snapshot is copied into one of a few sets of pinned pages, on the stream that changes the
-    tensors, so that it shows them between two steps. A thread waits for the copy and hands it on.
-    Where all sets are in use, the next snapshot waits for one: a disk that is too slow holds the
-    run back instead of filling the memory.
+    A snapshot is copied into one of a few sets of pages, on a graphics processor pinned ones and on
+    the stream that changes the tensors, so that it shows them between two steps. A thread waits for
+    the copy and hands it on. Where all sets are in use, the next snapshot waits for one: a disk
+    that is too slow holds the run back instead of filling the memory.
 
     Args:
-        tensors: What a snapshot shows; always the same tensors.
+        tensors: Like those of every snapshot in shape, type and device.
         consume: Gets the arrays of a snapshot, which are its own until it returns, and the note.
         n_slots: Sets of pages.
     """
@@ -34,7 +34,7 @@ class SnapshotRing(Generic[Note]):
         consume: Callable[[list[NDArray[Any]], Note], None],
         n_slots: int = _SLOTS,
     ) -> None:
-        self._tensors, self._consume = list(tensors), consume
+        self._consume = consume
         self._pinned = any(tensor.device.type == "cuda" for tensor in tensors)
         self._free: queue.SimpleQueue[list[torch.Tensor]] = queue.SimpleQueue()
         for _ in range(n_slots):
@@ -46,10 +46,11 @@ class SnapshotRing(Generic[Note]):
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
         self._thread.start()
 
-    def put(self, note: Note) -> None:
+    def put(self, tensors: Sequence[torch.Tensor], note: Note) -> None:
         """Take a snapshot; return before it is made.
 
         Args:
+            tensors: What it shows.
             note: Goes with it.
 
         Raises:
@@ -58,13 +59,17 @@ class SnapshotRing(Generic[Note]):
         self._raise()
         pages = self._free.get()
         copied = None
-        with torch.cuda.device_of(self._tensors[0]):  # type: ignore[no-untyped-call]
-            for page, tensor in zip(pages, self._tensors, strict=True):
+        with torch.cuda.device_of(tensors[0]):  # type: ignore[no-untyped-call]
+            for page, tensor in zip(pages, tensors, strict=True):
                 page.copy_(tensor, non_blocking=True)
             if self._pinned:
                 copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
                 copied.record()
         self._taken.put((pages, copied, note))
+
+    def wait(self) -> None:
+        """Wait until all snapshots are consumed, or dropped after an error."""
+        self._taken.join()
 
     def drain(self) -> None:
         """Wait until all snapshots are consumed.
@@ -72,7 +77,7 @@ class SnapshotRing(Generic[Note]):
         Raises:
             BaseException: What ``consume`` raised.
         """
-        self._taken.join()
+        self.wait()
         self._raise()
 
     def close(self) -> None:
