@@ -1,29 +1,48 @@
 """The ensembles task: samplers trained on frames of stores, scored by the suite's own metrics.
 
-    python benchmarks/samplers.py --work FOLDER [--quick]
-    python benchmarks/samplers.py --work FOLDER --synthetic HOME
+    python benchmarks/samplers.py --work FOLDER [--samplers nemo] [--quick]
+    python benchmarks/samplers.py --work FOLDER --synthetic HOME [--samplers nemo]
     python benchmarks/samplers.py --write
 
-The first command trains the recurrent baseline on the embedded sample of chignolin. The second one
-takes the synthetic stores of the twelve proteins, as `benchmarks/synthetic.py` leaves them in
-`FOLDER/home`, and trains one sampler on all of them and one without each of them. Every sampler's
-structures are scored beside the noise floor, the native structure held still and an ideal chain.
+The first command trains the recurrent baseline and NEMO on the embedded sample of chignolin. The
+second one takes the synthetic stores of the twelve proteins, as `benchmarks/synthetic.py` leaves
+them in `FOLDER/home`, and trains one sampler of each kind on all of them and one without each of
+them. Every sampler's structures are scored beside the noise floor, the native structure held still
+and an ideal chain.
 
-`--work` keeps every finished stage, so that an interrupted run goes on. `--write` puts the tables
-of the results into docs/samplers.md. Rows on synthetic stores are marked synthetic: they test the
-suite and say nothing about proteins. With `--quick` short runs, which decide nothing.
+`--work` keeps every finished stage, so that an interrupted run goes on. Results replace the rows of
+the same proteins and samplers in the file and leave the others. With `--samplers` one kind alone is
+trained and scored, and what stands beside it stays as it is. `--write` puts the tables of the
+results into docs/samplers.md. Rows on synthetic stores are marked synthetic: they test the suite
+and say nothing about proteins. With `--quick` short runs, which decide nothing.
 """
 
 import argparse
+import re
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
+from sampler_tables import (
+    METRICS,
+    PAGE,
+    RESULTS,
+    ROOT,
+    Benchmark,
+    Row,
+    Run,
+    footnote,
+    table,
+    write_page,
+    write_results,
+)
 
 from cgbench import provenance, registry
-from cgbench.config import Frozen, fingerprint, read_model, write_atomic, write_model
+from cgbench.config import Frozen, fingerprint, read_model, write_model
 from cgbench.evaluate import (
     Scored,
     ideal_chain,
@@ -33,108 +52,107 @@ from cgbench.evaluate import (
     reference_statistics,
     score,
 )
+from cgbench.nemo.settings import EnergySettings, SimulatorSettings
 from cgbench.pipeline.sequence_models import sequence_models
 from cgbench.results.sequence_models import SequenceModels
-from cgbench.samplers import load_sampler
+from cgbench.samplers import load_sampler, sampler_hash
 from cgbench.samplers.recurrent import RecurrentSettings
 from cgbench.store import find_reference
 from cgbench.testing.synthetic_natives import PROTEINS
-from cgbench.train import read_config
-from cgbench.train.recurrent import RecurrentConfig, RecurrentOptimiser, train_recurrent
+from cgbench.train import read_config, train_sampler
+from cgbench.train.nemo_config import NemoConfig, NemoNetwork, NemoOptimiser
+from cgbench.train.recurrent import RecurrentConfig, RecurrentOptimiser
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "samplers.md"
+__all__ = ["PAGE", "RESULTS", "footnote", "run_sample", "run_synthetic", "table"]
+
 SAMPLE: Final = "chignolin-sample-v2"
+#: Kinds of samplers and the baseline of each that is trained on the sample.
+BASELINES: Final = {
+    "recurrent": "recurrent/chignolin-sample-100",
+    "nemo": "nemo/chignolin-sample",
+}
 SAMPLES: Final = 640
 SEED: Final = 1
-METRICS: Final = ("w1_tic1", "fes_rmse", "js_2d", "native_population", "rg_w1", "clash_rate")
-
-
-class Row(Frozen):
-    """One model on one protein.
-
-    Attributes:
-        system: Key of the protein.
-        row: What was scored.
-        status: Whether it could be.
-        metrics: Value, lower and upper end by metric; the ends are null without an interval.
-        target: The reference's own value of metrics that have one.
-        models: Clusters of the sampler's models; null for other rows.
-        training_seconds: Wall time of the training; null for other rows.
-    """
-
-    system: str
-    row: str
-    status: str
-    metrics: dict[str, tuple[float | None, float | None, float | None]]
-    target: dict[str, float]
-    models: SequenceModels | None = None
-    training_seconds: float | None = None
-
-
-class Benchmark(Frozen):
-    """What came of it."""
-
-    synthetic: bool
-    quick: bool
-    command: str
-    n_samples: int
-    rows: tuple[Row, ...]
-    seconds: float
-    provenance: provenance.Provenance
+#: Training steps of NEMO on synthetic stores, some for each protein: about a core-second each.
+NEMO_STEPS: Final = 88
 
 
 class _Kept(Frozen):
-    """Rows of a system with what they were made from."""
+    """A row with what it was made from."""
 
     fingerprint: str
-    rows: tuple[Row, ...]
+    row: Row
 
 
 def small_config(
-    name: str, systems: tuple[str, ...], left_out: str | None, steps: int
-) -> RecurrentConfig:
+    kind: str, name: str, systems: tuple[str, ...], left_out: str | None, quick: bool
+) -> NemoConfig | RecurrentConfig:
     """Return the training on synthetic stores: small, the same for every protein."""
-    return RecurrentConfig(
-        name=name,
-        description="Trained on synthetic data; it says nothing about proteins.",
-        systems=systems,
-        left_out=left_out,
-        split="block-v1" if left_out is None else f"lopo-{left_out}",
-        maximum_frames=4000,
-        network=RecurrentSettings(width=100, components=4, modes=2),
-        optimiser=RecurrentOptimiser(
-            steps=steps, chains=4, batch_size=32, validate_every=max(1, steps // 4)
+    common: dict[str, Any] = {
+        "name": name,
+        "description": "Trained on synthetic data; it says nothing about proteins.",
+        "systems": systems,
+        "left_out": left_out,
+        "split": "block-v1" if left_out is None else f"lopo-{left_out}",
+        "maximum_frames": 4000,
+        "seed": SEED,
+        "threads": 1,
+    }
+    if kind == "recurrent":
+        steps = 8 if quick else 400
+        return RecurrentConfig(
+            **common,
+            network=RecurrentSettings(width=100, components=4, modes=2),
+            optimiser=RecurrentOptimiser(
+                steps=steps, chains=4, batch_size=32, validate_every=max(1, steps // 4)
+            ),
+        )
+    steps = 2 if quick else NEMO_STEPS
+    return NemoConfig(
+        **common,
+        network=NemoNetwork(
+            width=32,
+            n_blocks=2,
+            energy=EnergySettings(hidden=16, n_features=8, n_radial=8, n_motif_features=4),
+            # Small steps: the far end of eighty beads is moved by all angles before it.
+            simulator=SimulatorSettings(n_steps=50, step_size=0.1, largest_drift=0.3),
         ),
-        seed=SEED,
-        threads=1,
+        optimiser=NemoOptimiser(
+            steps=steps,
+            chains=6,
+            frames=32,
+            learning_rate=3e-3,
+            checkpointing=False,
+            validate_every=steps,
+            validation_samples=16,
+        ),
     )
 
 
 def rows_of(
-    system: str, samplers: dict[str, Path], home: Path | None, work: Path, n_resamples: int
+    system: str,
+    samplers: dict[str, Path],
+    home: Path | None,
+    work: Path,
+    n_resamples: int,
+    *,
+    beside: bool,
 ) -> tuple[Row, ...]:
-    """Score samplers and what stands beside them on one system."""
+    """Score samplers, and what stands beside them, on one system."""
     bundle = read_reference(find_reference(system, home))
-    opened = {name: load_sampler(path) for name, path in samplers.items()}
-    identity = fingerprint(
-        {
-            "samplers": {name: one.spec.model_dump(mode="json") for name, one in opened.items()},
-            "reference": bundle.fingerprint,
-            "resamples": n_resamples,
-        }
-    )
-    kept = work / "rows" / f"{system}.json"
-    if kept.is_file() and (found := read_model(_Kept, kept)).fingerprint == identity:
-        return found.rows
-    statistics = reference_statistics(bundle, seed=SEED, n_resamples=n_resamples)
-    rows = []
-    for name, sampler in opened.items():
+    identity = {"reference": bundle.fingerprint, "resamples": n_resamples, "samples": SAMPLES}
+
+    @cache
+    def options() -> dict[str, Any]:
+        found = reference_statistics(bundle, seed=SEED, n_resamples=n_resamples)
+        return {"seed": SEED, "reference": found}
+
+    def sampled(name: str, path: Path) -> Row:
+        sampler = load_sampler(path)
         began = time.perf_counter()
         ensemble = sampler.sample(system, SAMPLES, temperature=bundle.temperature, seed=SEED)
         each = (time.perf_counter() - began) / SAMPLES
-        scored = score(ensemble, bundle, seed=SEED, reference=statistics, workers=1)
+        scored = score(ensemble, bundle, workers=1, **options())
         models = sampler.structures(
             bundle.metadata.sequence,
             registry.sampler_constants().models.per_sequence,
@@ -142,15 +160,30 @@ def rows_of(
             seed=SEED,
         )
         clustered = sequence_models(models, bundle.native, seconds_per_sample=each)
-        rows.append(_row(system, name, scored, clustered, sampler.spec.training_cost_s))
-    options = {"seed": SEED, "reference": statistics}
-    beside = {
-        "noise floor": md_split_half(bundle, n_frames=SAMPLES, **options),
-        "native_constant": native_constant(bundle, **options),
-        "ideal_chain": ideal_chain(bundle, **options),
-    }
-    rows += [_row(system, name, scored) for name, scored in beside.items()]
-    write_model(kept, _Kept(fingerprint=identity, rows=tuple(rows)))
+        return _row(system, name, scored, clustered, sampler.spec.training_cost_s)
+
+    def stands_beside(name: str) -> Row:
+        if name == "noise floor":
+            return _row(system, name, md_split_half(bundle, n_frames=SAMPLES, **options()))
+        if name == "native_constant":
+            return _row(system, name, native_constant(bundle, **options()))
+        return _row(system, name, ideal_chain(bundle, **options()))
+
+    def kept(name: str, made_of: str, made: Callable[[], Row]) -> Row:
+        path = work / "rows" / system / (re.sub(r"\W+", "-", name) + ".json")
+        own = fingerprint({**identity, "row": name, "of": made_of})
+        if path.is_file() and (found := read_model(_Kept, path)).fingerprint == own:
+            return found.row
+        row = made()
+        write_model(path, _Kept(fingerprint=own, row=row))
+        return row
+
+    rows = [
+        kept(name, sampler_hash(path), partial(sampled, name, path))
+        for name, path in samplers.items()
+    ]
+    names = ("noise floor", "native_constant", "ideal_chain") if beside else ()
+    rows += [kept(name, "", partial(stands_beside, name)) for name in names]
     return tuple(rows)
 
 
@@ -173,89 +206,54 @@ def _row(
     )
 
 
-def run_sample(work: Path, quick: bool, told: Console) -> tuple[Row, ...]:
-    """Train the smallest shipped configuration on the embedded sample, and score it."""
-    settings = read_config(
-        ROOT / "baselines" / "recurrent" / "chignolin-sample-100" / "config.yaml"
-    )
-    if quick:
-        optimiser = settings.optimiser.model_copy(update={"steps": 20, "validate_every": 10})
-        settings = settings.model_copy(update={"optimiser": optimiser, "maximum_frames": 500})
-    outcome = train_recurrent(settings, work / "sample", resume=True)
-    told.print(f"trained on {SAMPLE}: {outcome.seconds:.0f} s")
-    samplers = {settings.name: work / "sample" / "sampler.pt"}
-    return rows_of(SAMPLE, samplers, None, work, 5 if quick else 100)
+def run_sample(
+    work: Path, kinds: tuple[str, ...], quick: bool, told: Console, *, beside: bool = True
+) -> tuple[Row, ...]:
+    """Train the smallest shipped configurations on the embedded sample, and score them."""
+    samplers = {}
+    for kind in kinds:
+        settings = read_config(ROOT / "baselines" / BASELINES[kind] / "config.yaml")
+        if quick:
+            optimiser = settings.optimiser.model_copy(update={"steps": 2, "validate_every": 1})
+            settings = settings.model_copy(update={"optimiser": optimiser, "maximum_frames": 500})
+        out = work / f"sample-{kind}"
+        outcome = train_sampler(settings, out, resume=True)
+        told.print(f"{settings.name} trained on {SAMPLE}: {outcome.seconds:.0f} s")
+        samplers[settings.name] = out / "sampler.pt"
+    return rows_of(SAMPLE, samplers, None, work, 5 if quick else 100, beside=beside)
 
 
 def run_synthetic(
     home: Path,
     work: Path,
+    kinds: tuple[str, ...],
     systems: tuple[str, ...],
     tested: tuple[str, ...],
     quick: bool,
     told: Console,
-) -> tuple[Row, ...]:
+    *,
+    beside: bool = True,
+) -> Iterator[tuple[Row, ...]]:
     """Train on synthetic stores, with all proteins and without each, and score both on each."""
-    steps = 8 if quick else 400
-    everything = small_config("synthetic/recurrent", systems, None, steps)
-    train_recurrent(everything, work / "all", home=home, resume=True)
-    rows: list[Row] = []
-    for left_out in tested:
-        others = tuple(key for key in systems if key != left_out)
-        settings = small_config(f"synthetic/recurrent-lopo-{left_out}", others, left_out, steps)
-        outcome = train_recurrent(settings, work / left_out, home=home, resume=True)
-        samplers = {
-            "trained on all": work / "all" / "sampler.pt",
-            "leave-one-out": work / left_out / "sampler.pt",
-        }
-        rows += rows_of(left_out, samplers, home, work, 5 if quick else 50)
-        told.print(f"{left_out}: trained without it in {outcome.seconds:.0f} s, scored")
-    return tuple(rows)
 
-
-def table(rows: tuple[Row, ...]) -> str:
-    """Return a Markdown table of rows."""
-    head = ["protein", "row", *(f"`{key}`" for key in METRICS), "clusters", "ms a sample"]
-    lines = [head, ["---"] * len(head)]
-    for row in rows:
-        cells = [f"`{row.system}`", row.row]
-        for key in METRICS:
-            value, lo, hi = row.metrics.get(key, (None, None, None))
-            text = "–" if value is None else f"{value:.2f}"
-            if lo is not None and hi is not None:
-                text += f" [{lo:.2f}, {hi:.2f}]"
-            if key in row.target:
-                text += f" (reference {row.target[key]:.2f})"
-            cells.append(text)
-        models = row.models
-        seconds = None if models is None else models.seconds_per_sample
-        cells.append("–" if models is None else str(models.n_clusters))
-        cells.append("–" if seconds is None else f"{1000 * seconds:.1f}")
-        lines.append(cells)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def write_page() -> None:
-    """Replace the tables of the page by those of the results."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name in ("sample", "synthetic"):
-        path = RESULTS / f"samplers-{name}.json"
-        if not path.is_file():
-            continue
-        found = read_model(Benchmark, path)
-        before, opened, rest = page.partition(f"<!-- {name} -->")
-        _, closed, after = rest.partition(f"<!-- /{name} -->")
-        if not opened or not closed:
-            raise SystemExit(f"{PAGE}: no markers for {name}")
-        machine = found.provenance.hardware
-        spent = [one.training_seconds for one in found.rows if one.training_seconds is not None]
-        told = (
-            f"`{found.command}` on {machine.processor}, {machine.cores} cores shared with other "
-            f"work; {found.n_samples} structures a row, at most {max(spent):.0f} s of wall time "
-            "for a training."
+    def trained(kind: str, left_out: str | None) -> Path:
+        name = f"synthetic/{kind}" + ("" if left_out is None else f"-lopo-{left_out}")
+        settings = small_config(
+            kind, name, tuple(key for key in systems if key != left_out), left_out, quick
         )
-        page = f"{before}{opened}\n{table(found.rows)}\n\n{told}\n{closed}{after}"
-    write_atomic(PAGE, page)
+        out = work / kind / (left_out or "all")
+        outcome = train_sampler(settings, out, home=home, resume=True)
+        told.print(f"{name}: trained in {outcome.seconds:.0f} s")
+        return out / "sampler.pt"
+
+    everything = {kind: trained(kind, None) for kind in kinds}
+    for left_out in tested:
+        samplers = {}
+        for kind in kinds:
+            samplers[f"{kind}, trained on all"] = everything[kind]
+            samplers[f"{kind}, leave-one-out"] = trained(kind, left_out)
+        yield rows_of(left_out, samplers, home, work, 5 if quick else 50, beside=beside)
+        told.print(f"{left_out}: scored")
 
 
 def main() -> None:
@@ -264,6 +262,7 @@ def main() -> None:
     parser.add_argument(
         "--synthetic", type=Path, metavar="HOME", help="data home of synthetic stores"
     )
+    parser.add_argument("--samplers", choices=list(BASELINES), help="this kind alone")
     parser.add_argument(
         "--systems", nargs="+", default=list(PROTEINS), help="of the synthetic ones"
     )
@@ -278,32 +277,44 @@ def main() -> None:
     if options.work is None:
         parser.error("--work is needed")
     console = Console(file=sys.stderr)
-    began = time.monotonic()
     synthetic = options.synthetic is not None
-    if synthetic:
-        systems = tuple(options.systems)
-        tested = tuple(options.tested or systems)
-        rows = run_synthetic(
-            options.synthetic, options.work, systems, tested, options.quick, console
-        )
-    else:
-        rows = run_sample(options.work, options.quick, console)
+    kinds = tuple(BASELINES) if options.samplers is None else (options.samplers,)
+    beside = options.samplers is None
     name = "synthetic" if synthetic else "sample"
     # Quick runs decide nothing and do not replace the results.
     default = options.work if options.quick else RESULTS
     out = options.out or default / f"samplers-{name}.json"
-    benchmark = Benchmark(
-        synthetic=synthetic,
-        quick=options.quick,
-        command="python benchmarks/samplers.py --work FOLDER"
+    command = (
+        "python benchmarks/samplers.py --work FOLDER"
         + (" --synthetic HOME" if synthetic else "")
-        + (f" --tested {' '.join(options.tested)}" if synthetic and options.tested else ""),
-        n_samples=SAMPLES,
-        rows=rows,
-        seconds=time.monotonic() - began,
-        provenance=provenance.collect({"training": SEED}),
+        + (f" --samplers {options.samplers}" if options.samplers else "")
+        + (f" --tested {' '.join(options.tested)}" if synthetic and options.tested else "")
     )
-    write_model(out, benchmark)
+    began = time.monotonic()
+    if synthetic:
+        systems = tuple(options.systems)
+        tested = tuple(options.tested or systems)
+        parts = run_synthetic(
+            options.synthetic, options.work, kinds, systems, tested, options.quick, console,
+            beside=beside,
+        )  # fmt: skip
+    else:
+        parts = iter([run_sample(options.work, kinds, options.quick, console, beside=beside)])
+    for rows in parts:
+        # After every protein: an interrupted run has given what it has.
+        run = Run(
+            command=command,
+            seconds=time.monotonic() - began,
+            provenance=provenance.collect({"training": SEED}),
+        )
+        benchmark = Benchmark(
+            synthetic=synthetic,
+            quick=options.quick,
+            n_samples=SAMPLES,
+            rows=rows,
+            runs=dict.fromkeys(kinds, run),
+        )
+        write_results(out, benchmark, PROTEINS)
     console.print(f"results: {out}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Writes the table of costs in docs/reproduce.md: python docs/cost_table.py.
+"""Writes the tables of costs in docs/reproduce.md: python docs/cost_table.py.
 
 Sizes are those that the publisher states (registry), rates those of `benchmarks/results/`. A rate
 between measured chain lengths is interpolated: a power of the number of beads.
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from cgbench import registry
+from cgbench.pipeline.baselines import baseline_configs
 from cgbench.registry.remote import remote_files
 
 HERE: Final = Path(__file__).parent
 PAGE: Final = HERE / "reproduce.md"
 RESULTS: Final = HERE.parent / "benchmarks" / "results"
 MARKS: Final = ("<!-- costs -->\n", "<!-- end of costs -->")
+ROWS: Final = ("<!-- rows -->\n", "<!-- end of rows -->")
+BASELINES: Final = HERE.parent / "baselines"
 
 
 def interpolated(rates: dict[int, float], beads: int) -> float:
@@ -74,11 +77,43 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def baselines_table() -> str:
+    """Return the table of the baselines of the published proteins, one row for each."""
+    steps, frames = measured()
+    paper, settings = registry.protocol("paper"), registry.baseline_settings()
+    rows = [
+        "| baseline | trained on | a million frames and epoch | at most | scored on "
+        "| `paper` protocol | status |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- |",
+    ]
+    for name, config in baseline_configs().items():
+        systems = config["systems"] if "systems" in config else [config["system"]]
+        scored = [config["left_out"]] if "left_out" in config else systems
+        each = [1e6 / interpolated(frames, registry.system(key).n_beads) / 60 for key in systems]
+        hours = sum(
+            (paper.lengths_per_system or {}).get(key, paper.length)
+            / paper.timestep
+            / interpolated(steps, registry.system(key).n_beads)
+            / 3600
+            for key in scored
+        )
+        ran = any((BASELINES / name / "results").glob("*.json"))
+        rows.append(
+            f"| `{name}` | {len(systems)} | {sum(each) / len(each):.0f} min "
+            f"| {settings.seeds} × {config['optimiser']['maximum_epochs']} epochs "
+            f"| {f'`{scored[0]}`' if len(scored) == 1 else len(scored)} | {hours:.1f} h "
+            f"| {'see its card' if ran else 'not yet run'} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
 def page() -> str:
     """Return docs/reproduce.md as it should be."""
     text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(MARKS[0])
-    return before + MARKS[0] + table() + MARKS[1] + rest.split(MARKS[1])[1]
+    for marks, content in ((MARKS, table()), (ROWS, baselines_table())):
+        before, rest = text.split(marks[0])
+        text = before + marks[0] + content + marks[1] + rest.split(marks[1])[1]
+    return text
 
 
 if __name__ == "__main__":

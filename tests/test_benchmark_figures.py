@@ -76,3 +76,14 @@ def test_what_the_optimal_force_map_is_worth() -> None:
     assert text(found["excess_error"], 2) in table
     assert f"{found['n_test_frames']:,}\nframes of {found['n_test_trajectories']}" in table
     assert found["bias"][1]["chi_square"] < 2 < found["bias"][0]["chi_square"]
+    cells: dict[str, list[str]] = {}
+    for name in ("selected", "slice"):
+        path = ROOT / f"baselines/torchmd-gn/chignolin-sample-{name}/results/standard.json"
+        (system,) = json.loads(path.read_text(encoding="utf-8"))["systems"]
+        for key in ("force_mse", "rg_w1", "end_to_end_w1", "angle_js", "dihedral_js"):
+            one, digits = system["metrics"][key], 3 if key.endswith("js") else 2
+            numbers = [f"{one[part]:.{digits}f}" for part in ("value", "lo", "hi")]
+            cells.setdefault(key, []).append(f"{numbers[0]} [{numbers[1]}, {numbers[2]}]")
+    for key, both in cells.items():
+        (line,) = (line for first, line in shown.items() if first.startswith(f"`{key}`"))
+        assert line.endswith(f"| {both[0]} | {both[1]} |")

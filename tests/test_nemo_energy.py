@@ -99,6 +99,27 @@ def test_beads_beyond_the_cutoff_do_not_interact_and_fade_in_smoothly() -> None:
     assert found[2] / found[1] == pytest.approx(8.0, rel=0.1)
 
 
+def test_chains_of_a_batch_and_pairs_of_a_chain_do_not_know_of_each_other() -> None:
+    model = a_model(energy={"cutoff": 9.0, "contact_distance": 9.5})
+    own = weights(model)
+    near = chains(model, 2)
+    far = torch.zeros(1, 10, 3, dtype=torch.float64)
+    far[0, :, 0] = 3.8 * torch.arange(10)
+    x = torch.cat([near[:1], far, near[1:]])
+    found = model.energy.pairs(x, x[:, 1:] - x[:, :-1], own)
+    assert float(found[1].detach()) == 0.0
+    for row in range(3):
+        alone = x[row : row + 1]
+        torch.testing.assert_close(
+            model.energy.pairs(alone, alone[:, 1:] - alone[:, :-1], own)[0], found[row]
+        )
+    # Repulsion that reaches beyond the cutoff is there up to its own end.
+    moved = far.clone()
+    moved[0, 3, 0] = 9.25
+    repelled = model.energy.pairs(moved, far[:, 1:] - far[:, :-1], own)
+    assert float(repelled.detach()) == pytest.approx(0.5 * 20.0 * 0.25**2)
+
+
 def test_degenerate_chains_have_finite_energies_and_forces() -> None:
     model = a_model()
     own = weights(model)
@@ -146,7 +167,10 @@ def test_a_model_of_profiles_needs_one() -> None:
     found = model.conditions(SEQUENCE, profile)
     other = np.roll(np.eye(20, dtype=np.float32)[:10], 3, axis=1)
     assert (
-        float((found.mean.flat() - model.conditions(SEQUENCE, other).mean.flat()).abs().max()) > 0
+        float(
+            (found.mean.flat() - model.conditions(SEQUENCE, other).mean.flat()).detach().abs().max()
+        )
+        > 0
     )
     with pytest.raises(ValidationError, match="wrong features"):
         a_model().sequence(torch.zeros(10, 40, dtype=torch.float64))

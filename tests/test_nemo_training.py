@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 
 from cgbench.cli.main import app
 from cgbench.errors import IntegrityError, SimulationError, UsageError, ValidationError
+from cgbench.nemo.model import Nemo
 from cgbench.samplers import load_sampler
+from cgbench.splits import read_split, write_split
+from cgbench.store import find_split
 from cgbench.train import nemo as training
 from cgbench.train import read_config, train, train_sampler
 from cgbench.train.nemo_config import NemoConfig
@@ -62,6 +65,7 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(
     whole = train_sampler(settings, tmp_path / "whole")
     assert whole.steps == 4
     assert set(whole.terms) == set(whole.floor)
+    assert whole.validation_loss is not None
     assert math.isfinite(whole.validation_loss)
 
     def dies(model: Any, data: Any, config: Any, step: int) -> Any:
@@ -126,6 +130,38 @@ def test_a_run_that_diverges_says_where_and_keeps_the_last_good_state(
     assert not (out / "sampler.pt").exists()
 
 
+def test_a_validation_without_a_finite_sample_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: Nemo, sequence: str, n: int, **options: Any) -> torch.Tensor:
+        return torch.full((n, len(sequence), 3), math.nan)
+
+    monkeypatch.setattr(Nemo, "draw", lost)
+    with pytest.raises(SimulationError, match=r"0 of 8 samples of chignolin-sample .*step 2"):
+        train_sampler(tiny(), tmp_path)
+    assert (tmp_path / "last-good.pt").is_file()
+
+
+def test_without_a_validation_part_the_record_says_so(tmp_path: Path) -> None:
+    """Nothing is validated on what was trained on, and no number stands for none."""
+    split = read_split(find_split("chignolin-sample", "block-v1"))
+    both = {"train": tuple(sorted(split.parts["train"] + split.parts["val"])), "val": ()}
+    changed = split.model_copy(
+        update={"id": "unvalidated", "parts": split.parts | both, "trajectories": None}
+    )
+    write_split(tmp_path / "splits" / "chignolin-sample" / "unvalidated.json", changed)
+    settings = tiny().model_copy(update={"split": "unvalidated"})
+    outcome = train_sampler(settings, tmp_path / "run", home=tmp_path)
+    assert (outcome.validation_loss, outcome.best_step) == (None, 4)
+    assert (outcome.terms, outcome.floor, outcome.systems) == ({}, {}, {})
+    assert outcome.unvalidated == ("chignolin-sample",)
+    assert "no validation part" in str(outcome.validation_reason)
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["validation_loss"] is None
+    with (tmp_path / "run" / "logs" / "metrics.csv").open(newline="") as handle:
+        assert not any("validation" in name for name in next(csv.reader(handle)))
+    assert train_sampler(settings, tmp_path / "run", home=tmp_path) == outcome
+
+
 @pytest.mark.parametrize("name", ["contacts", "likelihood"])
 def test_the_term_that_is_to_blame_is_named(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,7 +181,6 @@ def test_the_term_that_is_to_blame_is_named(
 def test_the_loss_has_all_its_parts_and_only_some_pass_through_the_simulation(
     tmp_path: Path,
 ) -> None:
-    from cgbench.nemo.model import Nemo
     from cgbench.train.material import open_material
     from cgbench.train.nemo_data import read_chains
 
@@ -175,6 +210,7 @@ def test_configurations_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         ({"network": {"kernel": 4}}, "odd"),
         ({"network": {"features": "profile"}}, "profiles"),
         ({"secondary": {"bba": "HHH"}}, "not among the systems"),
+        ({"optimiser": {"segment": 4}}, "no state on the way"),
     ):
         with pytest.raises((ValueError, ValidationError), match=told):
             tiny(**changes).network.at(None)
@@ -201,7 +237,8 @@ def test_the_command(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({**tiny().model_dump(mode="json"), "kind": "nemo"}))
     run = [
-        "train", str(path), "--out", str(tmp_path / "run"), "--set", "optimiser.steps=1", "--json"
+        "train", str(path), "--out", str(tmp_path / "run"), "--set", "optimiser.steps=1",
+        "--set", "network.simulator.integrator=direct", "--json",
     ]  # fmt: skip
     found = CliRunner().invoke(app, run)
     assert found.exit_code == 0, found.output

@@ -20,16 +20,20 @@ from cgbench.errors import (
     ValidationError,
 )
 from cgbench.nemo.internal import InternalCoordinates, to_internal
+from cgbench.pipeline.sampler_cards import training_block
 from cgbench.samplers import load_sampler
 from cgbench.samplers.recurrent import (
     RecurrentNetwork,
     RecurrentSettings,
     von_mises_deviations,
 )
+from cgbench.splits import read_split, write_split
 from cgbench.splits.cath_structures import open_structures
+from cgbench.store import find_split
 from cgbench.train import read_config
 from cgbench.train import recurrent as module
 from cgbench.train.recurrent import RecurrentConfig, train_recurrent
+from cgbench.train.sampler_records import SamplerOutcome, no_validation
 
 SEQUENCE = "YYDPETGT"
 SAMPLE = "chignolin-sample-v2"
@@ -214,7 +218,8 @@ def test_a_run_that_diverges_stops_and_keeps_the_last_good_state(
     original = module._Run._loss
 
     def diverging(self: Any, *arguments: Any) -> torch.Tensor:
-        return original(self, *arguments) * (float("nan") if self.place.step >= 4 else 1.0)
+        late = torch.is_grad_enabled() and self.place.step >= 4
+        return original(self, *arguments) * (float("nan") if late else 1.0)
 
     monkeypatch.setattr(module._Run, "_loss", diverging)
     with pytest.raises(SimulationError, match=r"(?s)training step 5, on .*last-good") as error:
@@ -259,6 +264,53 @@ def test_frames_of_a_store_train_and_are_named(tmp_path: Path) -> None:
         (SAMPLE, "block-v1", "train")
     ]
     assert spec.temperature == 350.0
+
+
+def test_without_a_validation_part_the_record_says_so(tmp_path: Path) -> None:
+    """Nothing is validated on what was trained on, and no number stands for none."""
+    split = read_split(find_split(SAMPLE, "block-v1"))
+    both = {"train": tuple(sorted(split.parts["train"] + split.parts["val"])), "val": ()}
+    changed = split.model_copy(
+        update={"id": "unvalidated", "parts": split.parts | both, "trajectories": None}
+    )
+    write_split(tmp_path / "splits" / SAMPLE / "unvalidated.json", changed)
+    settings = config(split="unvalidated")
+    outcome = train_recurrent(settings, tmp_path / "run", home=tmp_path)
+    assert (outcome.validation_loss, outcome.systems) == (None, {})
+    assert outcome.validation_reason is not None
+    assert SAMPLE in outcome.validation_reason
+    assert (outcome.unvalidated, outcome.best_step) == ((SAMPLE,), outcome.steps)
+    data = outcome.model_dump(mode="json")
+    for wrong in ({"validation_loss": 0.0}, {"validation_reason": None}):
+        with pytest.raises(ValueError, match="or the reason"):
+            SamplerOutcome.model_validate(data | wrong)
+    assert f"none: {outcome.validation_reason}" in card_of(tmp_path, settings, outcome)
+    assert (
+        outcome.model_dump()
+        == train_recurrent(settings, tmp_path / "run", home=tmp_path).model_dump()
+    )
+    assert "domain" in no_validation(())
+
+
+def card_of(folder: Path, settings: RecurrentConfig, outcome: SamplerOutcome) -> str:
+    (folder / "results").mkdir()
+    (folder / "results" / "training.json").write_text(outcome.model_dump_json())
+    return training_block(settings, folder, "cgbench train", "a processor")
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = toy_structures(tmp_path / "structures")
+    original = module._Run._loss
+    lost = split.parts["val"][0]
+
+    def wrong(self: Any, chain: Any, z: Any) -> torch.Tensor:
+        return original(self, chain, z) * (float("inf") if chain.name == lost else 1.0)
+
+    monkeypatch.setattr(module._Run, "_loss", wrong)
+    with pytest.raises(SimulationError, match=f"step 2, on validation of {lost}"):
+        train_recurrent(config(tmp_path / "structures"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,15 @@ from cgbench.cli.main import app
 from cgbench.errors import SimulationError, UsageError, ValidationError
 from cgbench.evaluate.ensemble_files import read_ensemble
 from cgbench.models import TrainedOn
-from cgbench.pipeline.evaluate_sampler import evaluate_sampler, sampler_leak
+from cgbench.pipeline.evaluate_sampler import evaluate_sampler
 from cgbench.pipeline.run_facts import commands, cost_table, models_table
+from cgbench.pipeline.sampler_leaks import sampler_leak
 from cgbench.pipeline.sampling import draw, open_sampler, sample_systems
 from cgbench.pipeline.sequence_models import sequence_models
+from cgbench.pipeline.structures_tables import outcome_table
 from cgbench.pipeline.structures_task import (
     DomainScore,
     level_score,
-    outcome_table,
     rank_correlation,
     score_structures,
 )
@@ -292,3 +293,7 @@ def test_published_numbers_are_those_that_were_published() -> None:
         (0.335, 0.229, 0.282, 0.278, 0.446),
     ]
     assert registry.sampler_constants().models.per_sequence == 100
+    page = (Path(__file__).parent.parent / "docs" / "structures-task.md").read_text()
+    for row in rows:
+        numbers = [f"{value:.3f}" for value in (row.total, row.C, row.A, row.T, row.H)]
+        assert f"| {' | '.join(numbers)} |" in page

@@ -81,6 +81,31 @@ def test_potentials_and_samplers_are_told_apart(tmp_path: Path, sampler_bytes: b
     assert validate(model).record()["kind"] == "model"
 
 
+def test_the_format_is_told_without_reading_weights(tmp_path: Path, sampler_bytes: bytes) -> None:
+    """A file of any size is told apart at once; its weights are the reader's business."""
+    path = tmp_path / "large.pt"
+    with zipfile.ZipFile(io.BytesIO(sampler_bytes)) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if "/data/" in member.filename:
+                begin = member.header_offset + 30 + len(member.filename)
+                content[begin : begin + member.file_size] = bytes(member.file_size)
+    path.write_bytes(bytes(content))
+    assert is_sampler(path)
+    with pytest.raises(IntegrityError, match="truncated or damaged"):
+        load_sampler(path)
+    with path.open("r+b") as handle:
+        handle.truncate(len(content) - 10)
+    assert not is_sampler(path)
+    torch.save({"weights": torch.zeros(3), "name": "format"}, path)
+    assert not is_sampler(path)
+    torch.save({"format": {"cgbench": 1}}, path)
+    assert not is_sampler(path)
+
+
 def changed(content: bytes, path: Path, **parts: Any) -> Path:
     """A sampler file with other parts, as a stranger could write one."""
     data = torch.load(io.BytesIO(content), weights_only=True)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,6 +68,55 @@ class Deadly:
 def test_a_unit_that_kills_every_process_is_given_up():
     with pytest.raises(UsageError, match=r"(?s)died 3 times while shard 0.*shards are kept"):
         list(run_units(Deadly(), [0], "processes", 1))
+
+
+class Endless:
+    """A unit of work that says who does it, and goes on for long."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, unit):
+        self.path.write_text(str(os.getpid()))
+        time.sleep(300)
+
+
+def alive(pid):
+    """Whether a process is there and no zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    told = tmp_path / "worker"
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from test_store_schedulers import Endless, run_units\n"
+        "list(run_units(Endless(Path(sys.argv[1])), [0], 'processes'))"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, str(told)], env=os.environ | {"PYTHONPATH": path}
+    )
+    try:
+        until = time.monotonic() + 120
+        while not (told.exists() and told.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        worker = int(told.read_text())
+    finally:
+        run.kill()
+        run.wait()
+    until = time.monotonic() + 60
+    while alive(worker) and time.monotonic() < until:
+        time.sleep(0.05)
+    gone = not alive(worker)
+    if not gone:
+        os.kill(worker, signal.SIGKILL)
+    assert gone
 
 
 def test_what_keeps_nothing_does_not_say_that_shards_are_kept():

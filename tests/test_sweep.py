@@ -16,6 +16,7 @@ from cgbench.cli.main import app
 from cgbench.errors import UsageError, ValidationError
 from cgbench.models import load_model
 from cgbench.pipeline.candidates import Judge
+from cgbench.pipeline.choice import told_of_choice
 from cgbench.pipeline.sweep import SweepOutcome, run_sweep
 from cgbench.results import MetricValue
 from cgbench.train import kinds
@@ -110,6 +111,10 @@ def test_models_are_ranked_by_simulation(
     assert outcome.compared == "w1_tic1"
     assert outcome.best == 1
     assert outcome.rows[0].run.metric == outcome.rows[0].n_parameters
+    # Of runs that differ in more than their seeds.
+    (note,) = told_of_choice(load_model(out / "model.pt").spec)
+    assert note.startswith("Best of 4 runs by w1_tic1")
+    assert "seeds" not in note
 
 
 @pytest.mark.slow
@@ -182,3 +187,6 @@ def test_command_line(finished: Path, home: Path) -> None:
     shown = CliRunner().invoke(app, [*arguments, "--home", str(home)])
     assert shown.exit_code == 0
     assert "rank" in shown.output
+    # What all have alike is no column, and why one failed is a line of its own.
+    assert "all of them: seed=1" in shown.output
+    assert "run 2 failed: " in shown.output

@@ -141,6 +141,8 @@ def test_run_folder_holds_what_a_result_needs(finished: Path) -> None:
     assert outcome.epochs == EPOCHS
     assert 1 <= outcome.best_epoch <= EPOCHS
     assert outcome.validation_loss > 0
+    assert (outcome.cpu_seconds or 0.0) > 0.0
+    assert outcome.gpu_hours is None
     assert outcome.explained == pytest.approx(
         1 - outcome.validation_loss / outcome.validation_variance
     )

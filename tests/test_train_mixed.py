@@ -190,3 +190,13 @@ def test_same_data_twice_is_refused(home: Path, tmp_path: Path) -> None:
             shutil.copytree(here, tmp_path / folder / f"{name}{ending}")
     with pytest.raises(ValidationError, match="same data"):
         open_material(settings(systems=[LONG, "villin"]), tmp_path)
+
+
+def test_all_systems_that_are_missing_are_named_at_once(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UsageError) as error:
+        train(settings(systems=[SHORT, "bba", "villin"]), out, home=home)
+    assert "of 3 systems 2 cannot be trained" in error.value.message
+    assert all(f"{key}: no store here" in error.value.message for key in ("bba", "villin"))
+    assert all(f"cgbench preprocess {key}" in (error.value.fix or "") for key in ("bba", "villin"))
+    assert not out.exists()

@@ -62,6 +62,7 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_batch(
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5)
     outcome = config.read_model(TrainingOutcome, two / "training.json")
     assert outcome.n_processes == 2
+    assert (outcome.cpu_seconds or 0.0) > 0.0
     assert outcome.validation_loss == pytest.approx(losses(one, "val_loss")[-1], rel=1e-4)
     # The other process said nothing and left nothing.
     assert (two / "logs/process-1.log").read_text() == ""

@@ -142,3 +142,21 @@ def test_the_command_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert model_hash(out) == registry.zoo_model(NAME).hash
     app(["models", "list", "--home", str(home)], standalone_mode=False)
     assert "shipped" in capsys.readouterr().out
+
+
+def test_every_shipped_model_has_its_card(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model in registry.zoo():
+        app(["models", "show", model.name, "--home", str(home)], standalone_mode=False)
+        card = capsys.readouterr().out
+        assert card.startswith(f"# {model.name}")
+        spec = load_model(assets_home() / "models" / model.name / "model.pt").spec
+        assert all(f"`{part.store_fingerprint}`" in card for part in spec.trained_on)
+        assert all(f"| {fact} |" in card for fact in ("hardware", "seeds", "seeds trained"))
+        assert "Failures: " in card
+    changed(home / "models" / "mine" / "model.pt")
+    app(["models", "show", "mine", "--json", "--home", str(home)], standalone_mode=False)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["card"] is None
+    assert shown["spec"]["version"] == "99"
+    with pytest.raises(UsageError, match="no such model"):
+        app(["models", "show", "none", "--home", str(home)], standalone_mode=False)

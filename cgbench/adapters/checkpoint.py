@@ -10,8 +10,6 @@ import contextlib
 import io
 import pickle
 import re
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from torch.serialization import (
 )
 
 from cgbench.errors import IntegrityError, UsageError, ValidationError
-from cgbench.models.archive import MAX_MODEL_BYTES
+from cgbench.models.archive import read_limited, repacked, unpacked
 
 _MAX_MEMBERS: Final = 100_000
 #: Lightning's dictionaries of hyper-parameters, by the end of their name.
@@ -166,38 +164,15 @@ def _verified(path: Path) -> io.BytesIO:
     """Return an archive in memory whose parts were all read and their checksums compared."""
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint")
-    size = path.stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise IntegrityError(
-            f"{path}: too large", expected=f"at most {MAX_MODEL_BYTES} bytes", found=size
-        )
-    content = path.read_bytes()
+    content = read_limited(path)
     if not content.startswith(b"PK\x03\x04"):
         raise IntegrityError(
             f"{path}: not an archive of torch; it was not opened",
             expected="a checkpoint written by torch 1.6 or later",
-            found=f"{size} bytes starting with {content[:4]!r}",
+            found=f"{len(content)} bytes starting with {content[:4]!r}",
             fix="load it with the program that wrote it, and save it again with a newer torch",
         )
-    copy = io.BytesIO()
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(copy, "w") as clean:
-            listed = archive.infolist()
-            unpacked = sum(member.file_size for member in listed)
-            if unpacked > MAX_MODEL_BYTES or len(listed) > _MAX_MEMBERS:
-                raise IntegrityError(
-                    f"{path}: unpacks to too much",
-                    expected=f"at most {MAX_MODEL_BYTES} bytes in {_MAX_MEMBERS} parts",
-                    found=f"{unpacked} bytes in {len(listed)} parts",
-                )
-            if len({member.filename for member in listed}) != len(listed):
-                raise IntegrityError(f"{path}: damaged, holds parts of the same name")
-            for member in listed:
-                clean.writestr(member.filename, archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
-        raise IntegrityError(f"{path}: truncated or damaged", found=_line(error)) from error
-    copy.seek(0)
-    return copy
+    return repacked(unpacked(path, content, _MAX_MEMBERS))
 
 
 def _unpickled(path: Path, archive: io.BytesIO) -> tuple[Any, tuple[str, ...]]:

@@ -46,18 +46,7 @@ def load_function(
     found = distribution or _distribution(target)
     version = version or _version(found)
     brought = f" of {found} {version}" if found and version else ""
-    request.require_trust(f"the function {target}{brought}")
-    function = import_function(target)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            made: Any = function(request.path, **request.options)
-    except CgbenchError:
-        raise
-    # Foreign code may raise anything; the caller is told which function it was.
-    except Exception as error:
-        raise ValidationError(
-            f"{target}: failed on {request.path}", expected=_EXPECTED, found=told(error)
-        ) from error
+    made = call_function(target, request, _EXPECTED, f"the function {target}{brought}")
     identity = AdapterIdentity(
         name=name or target,
         version=version or "not stated",
@@ -67,6 +56,33 @@ def load_function(
         options=request.recorded(),
     )
     return Adapted(_potential(target, made, request, identity), identity)
+
+
+def call_function(target: str, request: Request, expected: str, runs: str | None = None) -> Any:
+    """Return what ``package.module:function`` makes of a path and options, where it is trusted.
+
+    Args:
+        target: The function.
+        request: Path, options and trust.
+        expected: What the function must be and give, for messages.
+        runs: What is run, for the question whether it is trusted; the function if None.
+
+    Raises:
+        UsageError: It is not trusted.
+        ValidationError: There is no such function, or it fails.
+    """
+    request.require_trust(runs or f"the function {target}")
+    function = import_function(target)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return function(request.path, **request.options)
+    except CgbenchError:
+        raise
+    # Foreign code may raise anything; the caller is told which function it was.
+    except Exception as error:
+        raise ValidationError(
+            f"{target}: failed on {request.path}", expected=expected, found=told(error)
+        ) from error
 
 
 def import_function(target: str) -> Callable[..., Any]:

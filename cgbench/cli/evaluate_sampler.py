@@ -128,7 +128,7 @@ def _test_structures(
 def _print_structures(outcome: "StructuresOutcome") -> None:
     from rich.console import Console
 
-    from cgbench.pipeline.structures_task import outcome_table
+    from cgbench.pipeline.structures_tables import outcome_table
 
     Console().print(outcome_table(outcome))
     for note in outcome.notes:

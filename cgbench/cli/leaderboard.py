@@ -31,7 +31,8 @@ def verify(
         typer.Option("--trajectories", help="Its trajectories.zarr, or the run folder."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Its model.pt, which is simulated again.")
+        Path | None,
+        typer.Option("--model", help="Its model.pt, simulated again, or sampler.pt, drawn again."),
     ] = None,
     board: Folder = Path("leaderboard"),
     write: Annotated[

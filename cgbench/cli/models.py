@@ -57,6 +57,33 @@ def get(
         typer.echo(str(out or entry.path))
 
 
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A name that 'cgbench models list' shows.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's card: data, hardware, seeds, results and failures."""
+    from cgbench.errors import UsageError
+    from cgbench.pipeline.zoo import list_models, model_card
+
+    entry = next((one for one in list_models(home) if one.name == name), None)
+    if entry is None:
+        raise UsageError(f"{name}: no such model", fix="cgbench models list")
+    card = None if entry.path is None or entry.problem is not None else model_card(name, home)
+    if as_json:
+        print_json(entry.model_dump(mode="json") | {"card": card})
+    elif card is not None:
+        typer.echo(card)
+    else:
+        _print([entry])
+        console.print(
+            f"{name}: no card here"
+            + ("" if entry.path else f"; 'cgbench models get {name}' brings the weights"),
+            markup=False,
+        )
+
+
 @app.command("configs")
 def configs(
     folder: Folder = Path("baselines"), check: Check = False, as_json: AsJson = False

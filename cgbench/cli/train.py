@@ -194,6 +194,7 @@ def _print_outcome(outcome: "TrainingOutcome", folder: Path) -> None:
         f"best epoch {outcome.best_epoch} of {outcome.epochs}: validation loss "
         f"{outcome.validation_loss:.3f} (kcal/mol/Å)², {100 * outcome.explained:.2f} % of the "
         f"variance explained, {outcome.seconds:.0f} s"
+        + ("" if outcome.cpu_seconds is None else f", {outcome.cpu_seconds:.0f} s of processors")
     )
     if len(outcome.systems) > 1:
         table = _table("system", "training frames", "stride", "validation loss", "explained, %")
@@ -210,10 +211,16 @@ def _print_outcome(outcome: "TrainingOutcome", folder: Path) -> None:
 
 
 def _print_sampler(outcome: "SamplerOutcome", folder: Path) -> None:
+    loss = outcome.validation_loss
+    told = f"none: {outcome.validation_reason}"
     console.print(
         f"best step {outcome.best_step} of {outcome.steps}: validation loss "
-        f"{outcome.validation_loss:.4f} ({outcome.validation_unit}), {outcome.seconds:.0f} s"
+        + (told if loss is None else f"{loss:.4f} ({outcome.validation_unit})")
+        + f", {outcome.seconds:.0f} s",
+        soft_wrap=True,
     )
+    if outcome.unvalidated and loss is not None:
+        console.print(f"not validated: {', '.join(outcome.unvalidated)}", soft_wrap=True)
     if outcome.terms:
         table = _table("term", "samples", "training frames")
         for name, value in outcome.terms.items():
@@ -245,18 +252,30 @@ def _print_seeds(outcome: "SelectionOutcome", folder: Path) -> None:
 
 
 def _print_sweep(outcome: "SweepOutcome", folder: Path) -> None:
-    keys = list(dict.fromkeys(key for row in outcome.rows for key in row.parameters))
-    columns = [*(key.rpartition(".")[2] for key in keys), "weights", "validation loss"]
+    values: dict[str, set[str]] = {}
+    for row in outcome.rows:
+        for key, value in row.parameters.items():
+            values.setdefault(key, set()).add(str(value))
+    # What is the same in all rows would only make the columns narrow.
+    keys = [key for key, found in values.items() if len(found) > 1]
+    columns = ["run", "settings", "weights", "validation loss"]
     columns += [] if outcome.protocol is None else [outcome.compared]
-    table = _table("rank", *columns, "", title=outcome.name)
+    table = _table("rank", *columns, title=outcome.name)
     for row in outcome.ranked():
-        cells = [*(str(row.parameters.get(key, "")) for key in keys)]
+        told = [f"{key.rpartition('.')[2]}={row.parameters.get(key, '')}" for key in keys]
+        cells = [str(row.number), " ".join(told)]
         cells += ["" if row.n_parameters is None else f"{row.n_parameters:,}"]
         cells += [_number(row.run.validation_loss)]
         cells += [] if outcome.protocol is None else [_number(row.run.metric)]
-        rank = "–" if row.rank is None else str(row.rank)
-        table.add_row(rank, *cells, (row.run.reason or "").split("\n")[0])
+        table.add_row("–" if row.rank is None else str(row.rank), *cells)
     console.print(table)
+    shared = [f"{key}={found.pop()}" for key, found in values.items() if len(found) == 1]
+    if shared:
+        console.print(f"all of them: {', '.join(shared)}", soft_wrap=True)
+    for row in outcome.ranked():
+        if row.run.reason is not None:
+            reason = row.run.reason.split("\n")[0]
+            console.print(f"run {row.number} failed: {reason}", soft_wrap=True, markup=False)
     if outcome.best is not None:
         console.print(f"model: {folder / 'model.pt'}", soft_wrap=True)
 

@@ -108,6 +108,8 @@ def result_problems(result: Result) -> list[str]:
             problems.append("protocol: a potential is simulated under one")
         if "simulation" not in result.seeds:
             problems.append("seeds.simulation: missing")
+    if result.model.kind == "sampler":
+        problems += _sampler_problems(result)
     if "resampling" not in result.seeds:
         problems.append("seeds.resampling: missing")
     if not _whole_seeds(result.seeds):
@@ -124,6 +126,23 @@ def result_problems(result: Result) -> list[str]:
     if not any(item.status != "missing" for item in result.systems):
         problems.append("systems: none was scored")
     return problems + _split_problems(result)
+
+
+def _sampler_problems(result: Result) -> list[str]:
+    from cgbench.samplers import SamplerSpec
+
+    problems = []
+    if result.model.hash is None:
+        problems.append("model.hash: a sampler has one")
+    if result.protocol is not None:
+        problems.append("protocol: a sampler is not simulated")
+    if "sampling" not in result.seeds:
+        problems.append("seeds.sampling: missing")
+    try:
+        SamplerSpec.model_validate(result.model.spec)
+    except ValueError:
+        problems.append("model.spec: not what a sampler says of itself")
+    return problems
 
 
 def _whole_seeds(seeds: dict[str, int]) -> bool:

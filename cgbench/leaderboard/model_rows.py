@@ -259,6 +259,7 @@ def _cost(result: Result) -> RowCost | None:
         ns_per_day=cost.ns_per_day,
         steps_per_second=cost.steps_per_second,
         n_replicas=cost.n_replicas,
+        seconds_per_sample=cost.seconds_per_sample,
         training_seconds=cost.training_seconds,
         n_parameters=cost.n_parameters,
         hardware=cost.hardware,

@@ -106,6 +106,7 @@ class RowCost(Frozen):
         ns_per_day: Simulated ns of each replica per day of wall time, over all systems.
         steps_per_second: Steps of the whole batch per second.
         n_replicas: Replicas of a batch.
+        seconds_per_sample: Wall time of one structure of a sampler in seconds.
         training_seconds: Wall time of the training in seconds.
         n_parameters: Trainable numbers.
         hardware: What the speed was measured on.
@@ -114,6 +115,7 @@ class RowCost(Frozen):
     ns_per_day: float | None = None
     steps_per_second: float | None = None
     n_replicas: int | None = None
+    seconds_per_sample: float | None = None
     training_seconds: float | None = None
     n_parameters: int | None = None
     hardware: str | None = None

@@ -1,13 +1,14 @@
-"""Computes a submission again: from its trajectories, or by simulating its model.
+"""Computes a submission again: from its trajectories, by simulating its model or by drawing.
 
 ``trajectories_checked``: every metric that takes only trajectories is computed again from those
 submitted, with the same seed. The same frames give the same numbers up to rounding, so that values
 and ends of intervals have to agree within a tenth of the interval's width, much closer than within
 the interval itself, where a number could be moved and still pass.
 
-``reproduced``: the model is simulated again under the same protocol and seed. Another processor
-rounds otherwise and chaos does the rest, so that values have to agree within the interval of their
-difference, widened for the number of values compared (Bonferroni); its width is that found here.
+``reproduced``: the model is simulated again under the same protocol and seed, or a sampler drawn
+from again with the same number and seed. Another processor rounds otherwise and chaos does the
+rest, so that values have to agree within the interval of their difference, widened for the number
+of values compared (Bonferroni); its width is that found here.
 
 Neither runs anything of the submission: trajectories are arrays, and a model is read as plain
 tensors. Programs (TorchScript, torch.export) and models behind adapters are refused.
@@ -36,6 +37,7 @@ from cgbench.leaderboard.mutant_verification import (
     variants_from_trajectories,
 )
 from cgbench.leaderboard.records import Submission, VerificationRecord
+from cgbench.leaderboard.sampler_verification import draw_again, models_differences
 from cgbench.leaderboard.trajectories import (
     digest,
     read_submitted,
@@ -163,6 +165,8 @@ def verify_trajectories(
             progress=progress,
         )
         differences += compared(result, key, row.result, same_frames, exact=EXACT)
+        if (item := result.system(key)) is not None:
+            differences += models_differences(item, stored, bundle, workers)
     return Recomputed("trajectories_checked", tuple(differences), _left_out(result), digests)
 
 
@@ -175,11 +179,11 @@ def verify_model(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Recomputed:
-    """Simulate the model of a submission again and compare.
+    """Simulate the model of a submission again, or draw from its sampler, and compare.
 
     Args:
         submission: What is verified.
-        model: A native ``model.pt``; programs are never run.
+        model: A native ``model.pt`` or a ``sampler.pt``; programs are never run.
         work: Folder of the new trajectories, so that an interrupted verification goes on.
         home: Data home.
         workers: Threads that measure frames; all cores if None.
@@ -193,9 +197,20 @@ def verify_model(
             tested on.
     """
     result = submission.result
+    if result.model.kind == "sampler":
+        drawn, left_out, digests = draw_again(
+            submission,
+            model,
+            work,
+            lambda key: _bundle(result, key, home),
+            workers=workers,
+            progress=progress,
+        )
+        not_again = (*_left_out(result), *left_out)
+        return Recomputed("reproduced", tuple(drawn), not_again, digests)
     if (result.protocol is None and submission.mutants is None) or result.model.kind != "potential":
         raise UsageError(
-            f"{submission.model}: only potentials can be simulated again",
+            f"{submission.model}: only potentials can be simulated again, and samplers drawn from",
             found=result.model.kind,
             fix="give --trajectories",
         )

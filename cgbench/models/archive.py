@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pickle
+import pickletools
 import re
 import zipfile
 import zlib
@@ -20,6 +21,8 @@ from cgbench.errors import IntegrityError, UsageError, ValidationError
 #: The reference network takes 1.2 MB; a file above this size is refused before it is read.
 MAX_MODEL_BYTES: Final = 512 * 1024 * 1024
 _MAX_MEMBERS: Final = 10_000
+#: Names, shapes and plain data of all tensors; a thousand tensors take 100 kB.
+_MAX_DESCRIPTION: Final = 4 * 1024 * 1024
 #: Members that programs have and archives of tensors have not.
 _PROGRAM_PARTS: Final = ("/constants.pkl", "/archive_format", "serialized_exported_program.json")
 
@@ -54,6 +57,32 @@ def read_archive(path: Path, format_name: str, hint: str) -> dict[str, Any]:
     return load_plain(path, members, format_name, hint)
 
 
+def named_format(path: Path) -> str | None:
+    """Return the format that an archive names, without reading its tensors.
+
+    Only the list of members and the description of the dictionary are read, and nothing is built.
+    Whether the file is whole and what it says, the reader of that format tells.
+
+    Returns:
+        None where the file is not there, no archive of this kind, or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            described = [one for one in archive.infolist() if one.filename.endswith("/data.pkl")]
+            if len(described) != 1 or described[0].file_size > _MAX_DESCRIPTION:
+                return None
+            texts = (
+                value
+                for _, value, _ in pickletools.genops(archive.read(described[0]))
+                if isinstance(value, str)
+            )
+            # A dictionary is stored as its keys and values in turn.
+            return next(texts, None) if "format" in texts else None
+    # Damage of headers and of pickles shows in many ways.
+    except Exception:  # noqa: BLE001
+        return None
+
+
 def load_plain(
     path: Path, members: dict[str, bytes], format_name: str, hint: str
 ) -> dict[str, Any]:
@@ -65,11 +94,7 @@ def load_plain(
     Raises:
         IntegrityError: Damaged, holding code, or of another format.
     """
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as copy:
-        for name, data in members.items():
-            copy.writestr(name, data)
-    archive.seek(0)
+    archive = repacked(members)
     try:
         content = torch.load(archive, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -213,30 +238,53 @@ def read_members(path: Path, format_name: str, hint: str, what: str) -> dict[str
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
-    size = path.stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise IntegrityError(
-            f"{path}: too large", expected=f"at most {MAX_MODEL_BYTES} bytes", found=size
-        )
-    content = path.read_bytes()
+    content = read_limited(path)
     if not content.startswith(b"PK\x03\x04"):
         pickled = content[:1] == b"\x80" or content[:2] in (b"c_", b"(l", b"(d")
         raise IntegrityError(
             f"{path}: {'a bare pickle, which may hold code' if pickled else f'not a {what}'}; "
             "it was not opened",
             expected=f"a {format_name} archive",
-            found=f"{size} bytes starting with {content[:4]!r}",
+            found=f"{len(content)} bytes starting with {content[:4]!r}",
             fix=hint,
         )
+    return unpacked(path, content)
+
+
+def read_limited(path: Path) -> bytes:
+    """Return the bytes of a file of reasonable size.
+
+    Raises:
+        IntegrityError: It is larger.
+    """
+    size = path.stat().st_size
+    if size > MAX_MODEL_BYTES:
+        raise IntegrityError(
+            f"{path}: too large", expected=f"at most {MAX_MODEL_BYTES} bytes", found=size
+        )
+    return path.read_bytes()
+
+
+def unpacked(path: Path, content: bytes, most: int = _MAX_MEMBERS) -> dict[str, bytes]:
+    """Return the parts of a zip archive, all of them read and their checksums compared.
+
+    Args:
+        path: The file, for errors.
+        content: Its bytes.
+        most: How many parts it may have.
+
+    Raises:
+        IntegrityError: Damaged, or it unpacks to too much.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             listed = archive.infolist()
-            unpacked = sum(member.file_size for member in listed)
-            if unpacked > MAX_MODEL_BYTES or len(listed) > _MAX_MEMBERS:
+            size = sum(member.file_size for member in listed)
+            if size > MAX_MODEL_BYTES or len(listed) > most:
                 raise IntegrityError(
                     f"{path}: unpacks to too much",
-                    expected=f"at most {MAX_MODEL_BYTES} bytes in {_MAX_MEMBERS} members",
-                    found=f"{unpacked} bytes in {len(listed)} members",
+                    expected=f"at most {MAX_MODEL_BYTES} bytes in {most} parts",
+                    found=f"{size} bytes in {len(listed)} parts",
                 )
             members = {member.filename: archive.read(member) for member in listed}
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
@@ -244,6 +292,16 @@ def read_members(path: Path, format_name: str, hint: str, what: str) -> dict[str
     if len(members) != len(listed):
         raise IntegrityError(f"{path}: damaged, holds parts of the same name")
     return members
+
+
+def repacked(members: Mapping[str, bytes]) -> io.BytesIO:
+    """Return an archive in memory of parts that were verified, for torch, which verifies none."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as copy:
+        for name, data in members.items():
+            copy.writestr(name, data)
+    archive.seek(0)
+    return archive
 
 
 def _summary(error: Exception) -> str:

@@ -127,26 +127,33 @@ class Energy(nn.Module):
         return energy + (weights.dihedrals * features * fade.unsqueeze(-1)).sum(dim=(-1, -2))
 
     def pairs(self, x: Tensor, bonds: Tensor, weights: EnergyWeights) -> Tensor:
-        """Return the energies (B,) of pairs of beads, three bonds or more apart."""
+        """Return the energies (B,) of pairs of beads, three bonds or more apart.
+
+        Only pairs that are near enough to have one are computed: of long chains they are few.
+        """
+        settings, n_beads = self.settings, x.shape[1]
         first, second = torch.triu_indices(
-            x.shape[1], x.shape[1], offset=_LEAST_SEPARATION, device=x.device
+            n_beads, n_beads, offset=_LEAST_SEPARATION, device=x.device
         )
-        between = x[:, second] - x[:, first]
+        with torch.no_grad():
+            reach = max(settings.cutoff, settings.contact_distance)
+            near = ((x[:, second] - x[:, first]) ** 2).sum(dim=-1) < reach**2
+        chain, pair = near.nonzero(as_tuple=True)
+        # Rows of all beads of all chains.
+        earlier, later = chain * n_beads + first[pair], chain * n_beads + second[pair]
+        beads = x.flatten(end_dim=1)
+        between = beads.index_select(0, later) - beads.index_select(0, earlier)
         distance = norm(between)
-        close = torch.relu(self.settings.contact_distance - distance)
-        repulsion = 0.5 * self.settings.contact_stiffness * (close**2).sum(dim=-1)
-        scaled = (distance / self.settings.cutoff).clamp(max=1.0)
+        close = torch.relu(settings.contact_distance - distance)
+        repulsion = 0.5 * settings.contact_stiffness * close**2
+        scaled = (distance / settings.cutoff).clamp(max=1.0)
         envelope = (1.0 - scaled**2) ** 3
         centres = torch.linspace(
-            _NEAREST,
-            self.settings.cutoff,
-            self.settings.n_radial,
-            dtype=x.dtype,
-            device=x.device,
+            _NEAREST, settings.cutoff, settings.n_radial, dtype=x.dtype, device=x.device
         )
         radial = torch.exp(-0.5 * ((distance.unsqueeze(-1) - centres) / self.width) ** 2)
-        frames = local_frames(bonds)
-        own, other = frames[:, first], frames[:, second]
+        frames = local_frames(bonds).flatten(end_dim=1)
+        own, other = frames.index_select(0, earlier), frames.index_select(0, later)
         towards = (between / distance.unsqueeze(-1)).unsqueeze(-1)
         seen = torch.matmul(own.mT, towards).squeeze(-1)
         back = torch.matmul(other.mT, towards).squeeze(-1)
@@ -156,9 +163,9 @@ class Energy(nn.Module):
         strength = (
             weights.first[first] * weights.second[second]
             + self.separation[apart - _LEAST_SEPARATION]
-        )
-        attraction: Tensor = (strength * features * envelope.unsqueeze(-1)).sum(dim=(-1, -2))
-        return repulsion + attraction
+        ).index_select(0, pair)
+        each = repulsion + (strength * features).sum(dim=-1) * envelope
+        return x.new_zeros(len(x)).index_add(0, chain, each)
 
     def _harmonics(self, angle: Tensor) -> Tensor:
         """Return cosines and sines of the multiples of angles (…,), (…, 2 harmonics)."""

@@ -4,7 +4,7 @@ A card is ``<folder>/<baseline>/README.md``, beside its ``config.yaml`` and a fo
 with ``training.json`` and ``provenance.json`` of the training, ``selection.json`` of a choice among
 several seeds, and one result for each protocol.
 What stands between ``<!-- facts: NAME -->`` and ``<!-- end of facts -->`` is written by this
-module.
+module. Cards of shipped weights lie beside these as well, so that the package shows them anywhere.
 """
 
 import json
@@ -18,7 +18,9 @@ from cgbench.config import read_data, read_model, read_text, validate, write_ato
 from cgbench.errors import CgbenchError
 from cgbench.models import load_model, model_hash
 from cgbench.models.zoo import find_weights
+from cgbench.pipeline.baseline_index import earlier_choice, index_table
 from cgbench.pipeline.cards import NOT_YET_RUN, fill, table
+from cgbench.pipeline.choice import with_choice
 from cgbench.pipeline.sampler_cards import training_block
 from cgbench.pipeline.selection import SelectionOutcome
 from cgbench.provenance import Provenance
@@ -30,6 +32,8 @@ from cgbench.train.records import TrainingOutcome
 CARD_NAME: Final = "README.md"
 #: Metrics of one status that are named; of more the number is told.
 _MOST_NAMED: Final = 4
+#: Shipped weights, below the folder of the repository.
+SHIPPED: Final = Path("cgbench/assets/models")
 #: Measured training rates, below the folder of the repository.
 RATES: Final = Path("benchmarks/results/training.json")
 
@@ -59,7 +63,8 @@ def update_baseline_cards(
 ) -> list[Path]:
     """Write the blocks of every baseline's card anew; return the cards that were not up to date.
 
-    A baseline without a card gets one.
+    The table of all baselines, in the page above the cards, is one of them. A baseline
+    without a card gets one.
 
     Args:
         folder: Folder with the baselines.
@@ -70,19 +75,27 @@ def update_baseline_cards(
         ValidationError: A card lacks a block, or a file beside it is not what it should be.
     """
     measured = _rates(folder.parent / RATES if rates is None else rates)
-    changed = []
-    for config in sorted(folder.rglob("config.yaml")):
-        home = config.parent
+    baselines = {path.parent: read_config(path) for path in sorted(folder.rglob("config.yaml"))}
+    texts: dict[Path, str] = {}
+    for home, settings in baselines.items():
         path = home / CARD_NAME
-        settings = read_config(config)
         start = _START.format(name=settings.name, description=settings.description)
         old = read_text(path) if path.is_file() else start
-        new = fill(old, _blocks(settings, home, folder.name, measured), path)
-        if not path.is_file() or new != old:
-            changed.append(path)
-            if not check:
-                write_atomic(path, new)
+        texts[path] = fill(old, _blocks(settings, home, folder.name, measured), path)
+        shipped = folder.parent / SHIPPED / settings.name
+        if (shipped / "model.pt").is_file():
+            texts[shipped / CARD_NAME] = texts[path]
+    page = folder / CARD_NAME
+    if page.is_file():
+        texts[page] = fill(read_text(page), {"index": index_table(baselines, folder)}, page)
+    changed = [path for path, text in texts.items() if _differs(path, text)]
+    for path in () if check else changed:
+        write_atomic(path, texts[path])
     return changed
+
+
+def _differs(path: Path, text: str) -> bool:
+    return not path.is_file() or read_text(path) != text
 
 
 def _blocks(
@@ -103,7 +116,7 @@ def _model(settings: AnyConfig) -> str:
         trains = settings.kind in SAMPLERS
         weights = "not shipped; the command below makes `sampler.pt`" if trains else NOT_YET_RUN
         return table(("fact", "value"), [*rows, ("weights", weights)])
-    spec = load_model(path).spec
+    spec = with_choice(load_model(path).spec, model_hash(path))
     for part in spec.trained_on:
         rows += [
             (
@@ -139,7 +152,9 @@ def _training(settings: AnyConfig, home: Path, folder: str, rates: dict[int, flo
         if isinstance(settings, TrainingConfig):
             rows += _expected(settings, rates)
             if settings.selection is not None:
-                command += f" --seeds {registry.baseline_settings().seeds} --select"
+                planned = registry.baseline_settings().seeds
+                rows.append(("seeds", f"{planned}, one of which short simulations choose"))
+                command += f" --seeds {planned} --select"
         return table(("fact", "value"), rows) + f"\n\n```text\n{command}\n```"
     outcome = validate(TrainingOutcome, read_data(path), path)
     rows = []
@@ -157,14 +172,35 @@ def _training(settings: AnyConfig, home: Path, folder: str, rates: dict[int, flo
         )
     if isinstance(settings, TrainingConfig):
         rows.append(("epochs", f"{outcome.epochs}, the best {outcome.best_epoch}"))
-    rows += [
-        ("wall time", f"{outcome.seconds:,.0f} s"),
-        ("hardware", _hardware(home / "results" / "provenance.json")),
-    ]
+    rows += _spent(outcome, selection, settings.name)
+    rows.append(("hardware", _hardware(home / "results" / "provenance.json")))
     parts = [table(("fact", "value"), rows)]
     if selection is not None:
         parts.append(_choice(selection))
     return "\n\n".join([*parts, f"```text\n{command}\n```"])
+
+
+def _spent(
+    outcome: TrainingOutcome, selection: SelectionOutcome | None, name: str
+) -> list[tuple[str, str]]:
+    """Return how many seeds were trained, and what the one that is kept and all of them took."""
+    runs = () if selection is None else selection.candidates
+    seconds = f"{outcome.seconds:,.0f} s"
+    known = [one.training_seconds for one in runs if one.training_seconds is not None]
+    if len(runs) > 1 and len(known) == len(runs):
+        seconds += f"; {math.fsum(known):,.0f} s of all {len(runs)} seeds"
+    chosen = earlier_choice(name)
+    trained = str(max(1, len(runs)))
+    if chosen is not None:
+        trained = f"{chosen.best_of_n} runs, of which this one was chosen; the times are its own"
+    processor = outcome.cpu_seconds
+    gpu = outcome.gpu_hours
+    return [
+        ("seeds trained", trained),
+        ("wall time", seconds),
+        ("processor time", "not recorded" if processor is None else f"{processor:,.0f} s"),
+        ("GPU hours", "none" if gpu is None else f"{gpu:.2f}"),
+    ]
 
 
 def _selection(path: Path) -> SelectionOutcome | None:

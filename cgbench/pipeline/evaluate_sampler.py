@@ -10,15 +10,15 @@ from cgbench import config, provenance, registry
 from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
 from cgbench.evaluate import Scored, read_reference
 from cgbench.evaluate.ensemble_files import EnsembleFiles
-from cgbench.models import PotentialSpec
 from cgbench.pipeline.evaluate_ensemble import (
     EnsembleOptions,
     EnsemblePlan,
     EnsembleSource,
     evaluate_sources,
 )
-from cgbench.pipeline.leaks import check_leaks, track, with_leak
+from cgbench.pipeline.leaks import with_leak
 from cgbench.pipeline.results import commands_for, printed
+from cgbench.pipeline.sampler_leaks import sampler_leak
 from cgbench.pipeline.sampling import (
     SAMPLES,
     OpenedSampler,
@@ -31,7 +31,7 @@ from cgbench.pipeline.sampling import (
 )
 from cgbench.pipeline.sequence_models import sequence_models
 from cgbench.progress import Progress, silent
-from cgbench.results import Cost, Leak, ModelIdentity, Result, Track
+from cgbench.results import Cost, ModelIdentity, Result, Track
 from cgbench.results.schema import SystemCost
 from cgbench.results.sequence_models import SequenceModels
 from cgbench.samplers import SamplerSpec
@@ -57,7 +57,7 @@ class _Maker:
             name=self.opened.spec.name,
             hash=self.opened.hash,
             kind="sampler",
-            spec=self.opened.spec.model_dump(mode="json"),
+            spec=self.opened.spec.recorded(),
         )
 
     def told(self, row: Scored) -> Scored:
@@ -142,35 +142,6 @@ def evaluate_sampler(
         maker=maker,
     )
     return evaluate_sources(plan, _sources(maker, plan, keys, n, progress), progress)
-
-
-def sampler_leak(
-    spec: SamplerSpec, system: str, *, asked: Track | None = None, home: Path | None = None
-) -> tuple[Track, Leak]:
-    """Return the track that a sampler is on when it is tested on a system, and what was found.
-
-    ``leave-one-out`` where nothing like the protein is among what it says that it was trained on;
-    else ``sampler``. A sampler of single structures does not say which sequences they have.
-
-    Args:
-        spec: What the sampler says of itself.
-        system: Registry key.
-        asked: The track that was asked for by name.
-        home: Data home.
-    """
-    known = PotentialSpec(name=spec.name, trained_on=spec.trained_on)
-    own = track(known, system, home=home) if spec.trained_on else None
-    chosen: Track = asked or ("leave-one-out" if own == "leave-one-out" else "sampler")
-    if spec.structures is not None:
-        reason = (
-            f"trained on {spec.structures.n_domains} single structures "
-            f"({spec.structures.split_fingerprint}); whether one is of this protein is not compared"
-        )
-        return chosen, Leak(status="unchecked", reason=reason)
-    found = check_leaks(known, system, asked=chosen, home=home)
-    if found.status == "refused" and asked is None:
-        found = found.model_copy(update={"status": "marked"})
-    return chosen, found
 
 
 def _require_track(spec: SamplerSpec, keys: Sequence[str], asked: Track, home: Path | None) -> None:

@@ -19,7 +19,7 @@ from cgbench.evaluate import (
 from cgbench.models import NetworkPotential
 from cgbench.pipeline.bundles import References
 from cgbench.pipeline.check import check_on
-from cgbench.pipeline.choice import told_of_choice
+from cgbench.pipeline.choice import told_of_choice, with_choice
 from cgbench.pipeline.forces import force_errors
 from cgbench.pipeline.paper import paper_stage
 from cgbench.pipeline.prior_row import score_prior
@@ -310,7 +310,8 @@ def _scored(
     opened = adapter_notes(plan.identity.adapter)
     row = noted(row, [*opened, *told_of_mass(plan.protocol), *mixing, *ensemble.notes])
     row = noted(row, told_of_temperature(plan.protocol, bundle.temperature))
-    row = noted(row, [*plan.references.told(bundle), *told_of_choice(plan.potential.spec)])
+    choice = told_of_choice(with_choice(plan.potential.spec, plan.identity.hash))
+    row = noted(row, [*plan.references.told(bundle), *choice])
     if plan.paper and not ensemble.time_ordered:
         row = noted(row, ["The analysis of the reference work needs frames in time order."])
     elif plan.paper:

@@ -21,6 +21,7 @@ from cgbench.errors import UsageError, ValidationError
 from cgbench.evaluate import Scored
 from cgbench.models import NOT_STATED, NetworkPotential, PotentialSpec, TrainedOn
 from cgbench.pipeline.bundles import References
+from cgbench.pipeline.choice import with_choice
 from cgbench.pipeline.evaluate_system import Plan
 from cgbench.pipeline.leak_rules import (
     chosen_by,
@@ -159,7 +160,7 @@ def with_leak(row: Scored, chosen: Track | None, leak: Leak | None) -> Scored:
 def _leak_of(plan: Plan, system: str, asked: Track | None) -> Leak:
     prior = plan.potential.prior if isinstance(plan.potential, NetworkPotential) else None
     return check_leaks(
-        plan.potential.spec,
+        with_choice(plan.potential.spec, plan.identity.hash),
         system,
         prior=prior,
         asked=asked,

@@ -27,8 +27,10 @@ def training_block(settings: AnyConfig, home: Path, command: str, hardware: str)
             rows.append(("expected cost", read_text(home / EXPECTED_COST).strip()))
         return table(("fact", "value"), rows) + f"\n\n```text\n{command}\n```"
     outcome = validate(SamplerOutcome, read_data(path), path)
+    loss = outcome.validation_loss
+    told = f"none: {outcome.validation_reason}"
     rows = [
-        ("validation loss", f"{outcome.validation_loss:.3f} ({outcome.validation_unit})"),
+        ("validation loss", told if loss is None else f"{loss:.3f} ({outcome.validation_unit})"),
         ("steps", f"{outcome.steps}, the best {outcome.best_step}"),
         ("parameters", f"{outcome.n_parameters:,}"),
         ("wall time", f"{outcome.seconds:,.0f} s"),

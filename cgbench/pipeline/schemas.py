@@ -25,7 +25,7 @@ from cgbench.registry import MetricSpec, Mutant, Protocol, System
 from cgbench.results import Result, schemas_command
 from cgbench.results.comparison import RunComparison
 from cgbench.results.mutants import MutantsOutcome
-from cgbench.samplers import SamplerSpec
+from cgbench.samplers import SamplerConformanceReport, SamplerSpec
 from cgbench.simulation.checkpoint import RunRecord
 from cgbench.splits import Split
 from cgbench.splits.cath_split import StructureSplit
@@ -57,6 +57,7 @@ FORMATS: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "result": Result,
     "run-comparison": RunComparison,
     "recurrent-config": RecurrentConfig,
+    "sampler-conformance-report": SamplerConformanceReport,
     "sampler-outcome": SamplerOutcome,
     "sampler-spec": SamplerSpec,
     "sampling-record": SamplingRecord,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import pydantic
@@ -16,15 +16,12 @@ from cgbench.pipeline.sampling import OpenedSampler, open_sampler
 from cgbench.pipeline.sequence_models import sequence_models
 from cgbench.progress import Progress, silent
 from cgbench.provenance import Provenance
-from cgbench.registry import Level, PublishedTMScores
+from cgbench.registry import Level
 from cgbench.results.sequence_models import SequenceModels
 from cgbench.splits.cath import DEPTH
 from cgbench.splits.cath_split import StructureSplit, part_of
-from cgbench.splits.cath_structures import Structure, open_structures
+from cgbench.splits.cath_structures import Structure, StructureSet, open_structures
 from cgbench.train.recurrent_data import profile_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 RECORD: Final = "structures.json"
 #: Fewer domains have no correlation worth a number.
@@ -173,7 +170,7 @@ def score_structures(
         raise SimulationError(
             f"{path}: no test domain could be modelled", found=scores[0].reason or "no reason"
         )
-    outcome = _outcome(opened, split, scores, n_models, seed)
+    outcome = _outcome(opened, split, known, scores, n_models, seed)
     config.write_model(out / RECORD, outcome)
     return outcome
 
@@ -235,6 +232,7 @@ def _score(
 def _outcome(
     opened: OpenedSampler,
     split: StructureSplit,
+    known: StructureSet,
     scores: Sequence[DomainScore],
     n_models: int,
     seed: int,
@@ -259,7 +257,7 @@ def _outcome(
         seconds_per_sample=float(np.mean(times)) if times else None,
         training_seconds=opened.spec.training_cost_s,
         domains=tuple(scores),
-        notes=_notes(opened, split, scores),
+        notes=_notes(opened, split, scores, known),
         provenance=provenance.collect({"sampling": seed}),
     )
 
@@ -297,36 +295,11 @@ def rank_correlation(first: Sequence[float], second: Sequence[float | None]) -> 
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def outcome_table(outcome: StructuresOutcome) -> "Table":
-    """Return the TM-scores by level beside those of the publication."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, title="TM-score by the level at which test domains are new")
-    for name in ("", "total", *DEPTH):
-        table.add_column(name, overflow="fold")
-    for row in registry.sampler_constants().structures.published:
-        table.add_row(f"{row.model}, {row.features} (published)", *_published_cells(row))
-    own = [outcome.total, *(outcome.levels[level] for level in DEPTH)]
-    table.add_section()
-    models = f"of {outcome.n_models} models"
-    table.add_row(f"{outcome.sampler}, representative {models}", *(_cell(one.tm) for one in own))
-    table.add_row(f"best {models}", *(_cell(one.best_tm) for one in own))
-    table.add_row(f"clusters {models}", *(_cell(one.n_clusters, 1) for one in own))
-    table.add_row("domains", *(str(one.n_domains) for one in own))
-    return table
-
-
-def _published_cells(row: PublishedTMScores) -> list[str]:
-    return [_cell(row.total), *(_cell(getattr(row, level)) for level in DEPTH)]
-
-
-def _cell(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
 def _notes(
-    opened: OpenedSampler, split: StructureSplit, scores: Sequence[DomainScore]
+    opened: OpenedSampler,
+    split: StructureSplit,
+    scores: Sequence[DomainScore],
+    known: StructureSet,
 ) -> tuple[str, ...]:
     notes = []
     trained = opened.spec.structures
@@ -336,7 +309,14 @@ def _notes(
             "domains cannot be told."
         )
     elif trained.split_fingerprint != split.fingerprint:
-        notes.append("The sampler was trained on another split: it may have seen test domains.")
+        seen = set(trained.sequences)
+        same = sum(known[one.name].sequence in seen for one in scores)
+        notes.append(
+            "The sampler was trained on another split: it may have seen test domains."
+            if not seen
+            else f"The sampler was trained on another split: {same} of the {len(scores)} test "
+            "domains have a sequence that it was trained on; domains alike are not looked for."
+        )
     if failed := [one for one in scores if one.models is None]:
         notes.append(f"{len(failed)} domain(s) without models, the first: {failed[0].reason}")
     notes.append(

@@ -1,5 +1,7 @@
 """Tables of results for the terminal."""
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +13,9 @@ from cgbench.pipeline.demo import DemoOutcome
 from cgbench.report import Cell, cell_text, number
 from cgbench.results import MetricValue, Result
 from cgbench.results.mutants import MutantsOutcome, VariantOutcome
+
+if TYPE_CHECKING:
+    from cgbench.samplers import SamplerConformanceReport
 
 _ARROWS = {"min": "↓", "max": "↑", "target": "→"}
 
@@ -201,7 +206,7 @@ def _recovered(one: VariantOutcome) -> str:
     return f"yes ({share})" if one.counts else f"does not count ({share})"
 
 
-def conformance_table(report: ConformanceReport) -> Table:
+def conformance_table(report: "ConformanceReport | SamplerConformanceReport") -> Table:
     """Return the conformance checks with measured value and bound."""
     table = Table(title="conformance", title_justify="left")
     for name in ("check", "passed"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from cgbench import registry
-from cgbench.config import Frozen, assets_home, data_home
+from cgbench.config import Frozen, assets_home, data_home, read_text
 from cgbench.errors import CgbenchError, UsageError
 from cgbench.fetch import Request, Settings, fetch_all
 from cgbench.models import PotentialSpec, load_model, model_hash
@@ -96,6 +96,24 @@ def get_model(
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, out)
     return _zoo_entry(model, home)
+
+
+def model_card(name: str, home: Path | None = None) -> str | None:
+    """Return the card of a model that is here, as Markdown; None where it has none.
+
+    Args:
+        name: A name that ``list_models`` shows.
+        home: Data home; the default one if None.
+
+    Raises:
+        UsageError: No such model, or it is not here.
+        IntegrityError: What is here is not the model of that name.
+    """
+    path = find_weights(name, home).with_name("README.md")
+    if not path.is_file():
+        # Weights of the zoo that were fetched are those of the card of the package, if it has one.
+        path = assets_home() / "models" / name / "README.md"
+    return read_text(path) if path.is_file() else None
 
 
 def _zoo_entry(model: ZooModel, home: Path | None) -> ModelEntry:

@@ -42,6 +42,18 @@ class ClusteringConstants(Frozen):
     reason: str
 
 
+class SamplerConformance(Frozen):
+    """What the conformance suite lets pass.
+
+    Attributes:
+        bad_bonds: Largest share of bonds that would make a frame a bad one.
+        reason: Why.
+    """
+
+    bad_bonds: float = Field(ge=0, lt=1)
+    reason: str
+
+
 class PublishedTMScores(Frozen):
     """One published row of the structures task.
 
@@ -89,6 +101,7 @@ class SamplerConstants(Frozen):
 
     models: ModelsPerSequence
     clustering: ClusteringConstants
+    conformance: SamplerConformance
     structures: StructuresTask
 
     @pydantic.model_validator(mode="after")

@@ -10,6 +10,24 @@ from cgbench.config import Frozen, validate
 from cgbench.registry.loader import DATA, choose, read_data_file
 
 
+class Choice(Frozen):
+    """How weights were chosen among several, where their file is older than its word for that.
+
+    Attributes:
+        best_of_n: Of how many runs they are the best.
+        metric: What was compared.
+        protocol: How the runs were simulated.
+        systems: Whose references the simulations were scored against.
+        source: Where that is told.
+    """
+
+    best_of_n: int = Field(ge=2)
+    metric: str
+    protocol: str
+    systems: tuple[str, ...] = Field(min_length=1)
+    source: str
+
+
 class ZooModel(Frozen):
     """Weights with a name.
 
@@ -21,6 +39,8 @@ class ZooModel(Frozen):
         size: Bytes of the file at these addresses.
         sha256: Hash of the file at these addresses.
         superseded_by: The name that took its place, if one did; the weights stay available.
+        choice: How they were chosen among several; None where there was no choice, or where the
+            file says it.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$")
@@ -30,6 +50,7 @@ class ZooModel(Frozen):
     size: int | None = Field(default=None, ge=1)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     superseded_by: str | None = None
+    choice: Choice | None = None
 
     @pydantic.model_validator(mode="after")
     def _somewhere(self) -> Self:

@@ -2,6 +2,7 @@
 
 from cgbench.nemo.features import AMINO_ACIDS, Profile, encode
 from cgbench.samplers.clusters import Clusters, cluster_models
+from cgbench.samplers.conformance import SamplerConformanceReport, check_sampler
 from cgbench.samplers.contract import (
     Sampler,
     SamplerNetwork,
@@ -18,9 +19,11 @@ __all__ = [
     "LearnedSampler",
     "Profile",
     "Sampler",
+    "SamplerConformanceReport",
     "SamplerNetwork",
     "SamplerSpec",
     "TrainedOnStructures",
+    "check_sampler",
     "cluster_models",
     "encode",
     "is_sampler",

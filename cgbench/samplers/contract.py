@@ -4,16 +4,25 @@ A sampler gives an :class:`~cgbench.evaluate.Ensemble` without time order, so th
 the same metrics as simulations; kinetic metrics read ``n/a``.
 """
 
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import pydantic
 import torch
 from torch import Tensor
 
 from cgbench.config import Frozen
+from cgbench.config import fingerprint as content_fingerprint
 from cgbench.evaluate import Ensemble
 from cgbench.models import TrainedOn
-from cgbench.nemo.features import Profile
+from cgbench.nemo.features import LONGEST, Profile
+
+_Sequence = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z]+$", max_length=LONGEST)]
+
+
+def sequences_hash(sequences: Sequence[str]) -> str:
+    """Return ``sha256:…`` of a set of sequences, whatever their order and number of copies."""
+    return content_fingerprint(sorted(set(sequences)))
 
 
 class TrainedOnStructures(Frozen):
@@ -24,12 +33,39 @@ class TrainedOnStructures(Frozen):
         part: Part of the split.
         level: Level of the classification at which test domains are new; None for none.
         n_domains: Structures of the part.
+        sequences: Every sequence that was trained on or validated with, once, in alphabetical
+            order: what evaluated proteins are compared with. In the file alone, not in results;
+            empty where they are not stated.
+        sequences_sha256: Names them; None where they are not stated.
     """
 
     split_fingerprint: str
     part: str = "train"
     level: str | None = None
     n_domains: int = pydantic.Field(ge=1)
+    sequences: tuple[_Sequence, ...] = ()
+    sequences_sha256: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.sequences:
+            return self
+        if list(self.sequences) != sorted(set(self.sequences)):
+            raise ValueError("sequences: each once, in alphabetical order")
+        if self.sequences_sha256 != sequences_hash(self.sequences):
+            raise ValueError("sequences_sha256: not that of the sequences")
+        return self
+
+    @classmethod
+    def of(cls, split_fingerprint: str, sequences: Iterable[str], n_domains: int) -> Self:
+        """Return the record of structures with these sequences, trained on or validated with."""
+        known = tuple(sorted(set(sequences)))
+        return cls(
+            split_fingerprint=split_fingerprint,
+            n_domains=n_domains,
+            sequences=known,
+            sequences_sha256=sequences_hash(known),
+        )
 
 
 class SamplerSpec(Frozen):
@@ -63,6 +99,10 @@ class SamplerSpec(Frozen):
     training_cost_s: float | None = pydantic.Field(default=None, ge=0, allow_inf_nan=False)
     n_parameters: int | None = pydantic.Field(default=None, ge=0)
 
+    def recorded(self) -> dict[str, Any]:
+        """Return what results carry: everything but the sequences themselves, as plain data."""
+        return self.model_dump(mode="json", exclude={"structures": {"sequences"}})
+
 
 class Sampler(Protocol):
     """Anything that draws structures of a system."""
@@ -74,7 +114,8 @@ class Sampler(Protocol):
     def sample(self, system: str, n: int, *, temperature: float | None, seed: int) -> Ensemble:
         """Draw structures.
 
-        The same arguments give the same structures.
+        The same arguments give the same structures, and the first ones are the same however many
+        are drawn. Nothing global is used or changed, as the random generators of NumPy and torch.
 
         Args:
             system: Registry key of a system or variant.

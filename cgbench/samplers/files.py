@@ -5,7 +5,6 @@ Version 1 is a ``torch.save`` archive of one dictionary: ``format`` ("cgbench-sa
 settings) and ``weights`` (named tensors in single precision).
 """
 
-import zipfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -14,12 +13,13 @@ import torch
 from torch import nn
 
 from cgbench.config import Frozen, canonical_json, validate
-from cgbench.errors import IntegrityError, UsageError, ValidationError
+from cgbench.errors import IntegrityError, ValidationError
 from cgbench.models.archive import (
     check_finite,
     check_shapes,
     check_tensors,
     content_hash,
+    named_format,
     parse_json,
     plain_state,
     read_archive,
@@ -124,14 +124,11 @@ def sampler_hash(path: Path) -> str:
 
 
 def is_sampler(path: Path) -> bool:
-    """Tell whether a file is a sampler rather than a potential; damaged files are none."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    try:
-        read_archive(path, FORMAT, _SAVE_HINT)
-    except (IntegrityError, UsageError):
-        return False
-    return True
+    """Tell whether a file says that it is a sampler rather than a potential.
+
+    Its weights are not read: whether it is whole, :func:`load_sampler` tells.
+    """
+    return named_format(path) == FORMAT
 
 
 def _read(path: Path) -> dict[str, Any]:

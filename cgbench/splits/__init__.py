@@ -1,7 +1,13 @@
 """Splits: which frames train, validate and test; made by rule, checked, fingerprinted."""
 
 from cgbench.splits.check import check_split, check_store, find_problems
-from cgbench.splits.identity import Relation, relation, relations, sequence_identity
+from cgbench.splits.identity import (
+    Relation,
+    relation,
+    relations,
+    sequence_identities,
+    sequence_identity,
+)
 from cgbench.splits.make import (
     BLOCK_SPLIT,
     make_block_split,
@@ -36,6 +42,7 @@ __all__ = [
     "read_split",
     "relation",
     "relations",
+    "sequence_identities",
     "sequence_identity",
     "settings_file",
     "split_settings",

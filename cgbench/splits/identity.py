@@ -4,13 +4,19 @@ A protein is left out only when nothing like it is trained on: its variants, oth
 sequence under another name, and sequences that are similar beyond the registry's threshold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cgbench import registry
 from cgbench.errors import UsageError
+
+#: Sequences that are aligned at once: a table of them stays in the processor's cache.
+_TOGETHER: Final = 128
 
 #: Why data are not trained on when a protein is left out.
 RelationKind = Literal["itself", "variant", "identical", "similar", "unrelated"]
@@ -84,6 +90,54 @@ def sequence_identity(first: str, second: str) -> float:
         ends.append(row[-1])
     best = max(max(above), max(ends))
     return (best % unit) / min(len(first), len(second))
+
+
+def sequence_identities(own: str, others: Sequence[str]) -> NDArray[np.float64]:
+    """Return :func:`sequence_identity` of one sequence with each of many, (n,).
+
+    Args:
+        own: One letter for each bead, at least one; in Latin letters, as the others.
+        others: The other sequences.
+
+    Raises:
+        UsageError: A sequence is empty.
+    """
+    if not own or not all(others):
+        raise UsageError("sequence identity: an empty sequence")
+    found = np.empty(len(others))
+    order = sorted(range(len(others)), key=lambda place: len(others[place]))
+    for start in range(0, len(order), _TOGETHER):
+        places = order[start : start + _TOGETHER]
+        found[places] = _aligned(own, [others[place] for place in places])
+    return found
+
+
+def _aligned(own: str, others: Sequence[str]) -> NDArray[np.float64]:
+    """Fill the tables of many alignments at once, a row at a time."""
+    rule = registry.sequence_identity()
+    lengths = np.array([len(other) for other in others])
+    width, places = int(lengths.max()), np.arange(len(others))
+    letters = np.zeros((len(others), width), dtype=np.uint32)
+    for place, other in enumerate(others):
+        letters[place, : len(other)] = np.frombuffer(other.encode("utf-32-le"), dtype=np.uint32)
+    shorter = np.minimum(lengths, len(own))
+    largest = max(rule.match + 1, -rule.mismatch, -rule.gap) * (len(own) + 1) * (width + 1)
+    unit = (shorter + 1)[:, None].astype(np.int32 if largest < 2**30 else np.int64)
+    match, mismatch, gap = rule.match * unit + 1, rule.mismatch * unit, rule.gap * unit
+    # Gaps along a row, from each of its columns on, come to one running maximum.
+    along = gap * np.arange(width + 1, dtype=gap.dtype)
+    above = np.zeros((len(others), width + 1), dtype=gap.dtype)
+    ends = np.zeros(len(others), dtype=np.int64)
+    for letter in own:
+        row = np.zeros_like(above)
+        step = np.where(letters == ord(letter), match, mismatch)
+        row[:, 1:] = np.maximum(above[:, :-1] + step, above[:, 1:] + gap)
+        above = np.maximum.accumulate(row - along, axis=1) + along
+        ends = np.maximum(ends, above[places, lengths])
+    beyond = np.arange(width + 1) > lengths[:, None]
+    best = np.maximum(np.where(beyond, 0, above).max(axis=1), ends)
+    identical: NDArray[np.float64] = (best % unit[:, 0]) / shorter
+    return identical
 
 
 def relation(

@@ -4,6 +4,8 @@ Whoever it is, units that are finished come back one by one, and only so many ar
 time: memory is bounded by them, and an interruption loses no more than them.
 """
 
+import os
+import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,8 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Union
 
 from cgbench.errors import UsageError
@@ -81,7 +84,7 @@ def run_units(
         yield from _in_pool(
             task,
             units,
-            lambda: ProcessPoolExecutor(workers, mp_context=spawn),
+            lambda: ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent),
             workers,
             unit_name,
             kept_units,
@@ -93,6 +96,23 @@ def run_units(
         raise UsageError(
             f"unknown scheduler {scheduler}", expected="threads, processes or tcp://host:port"
         )
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it does, killed or not.
+
+    It would finish its unit otherwise, beside whoever does it again, and wait for ever for another.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait_for([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end with parent").start()
 
 
 def _in_pool(

@@ -15,7 +15,7 @@ from cgbench.models import NetworkPotential, save_model
 from cgbench.priors import Prior, PriorParameters
 from cgbench.progress import Progress, silent
 from cgbench.train.material import SystemMaterial
-from cgbench.train.records import SystemLoss, TrainingOutcome
+from cgbench.train.records import RunState, SystemLoss, TrainingOutcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,8 +106,7 @@ def finish_fit(
     potential: NetworkPotential,
     losses: dict[str, SystemLoss],
     *,
-    fingerprint: str,
-    seconds: float,
+    spent: RunState,
     how: str,
     seed: int,
 ) -> TrainingOutcome:
@@ -119,13 +118,14 @@ def finish_fit(
     loss = float(np.mean([one.validation_loss or 0.0 for one in known])) if known else 0.0
     variance = float(np.mean([one.validation_variance or 0.0 for one in known])) if known else 0.0
     outcome = TrainingOutcome(
-        fingerprint=fingerprint,
+        fingerprint=spent.fingerprint,
         epochs=1,
         best_epoch=1,
         validation_loss=loss,
         validation_variance=variance,
         explained=1.0 - loss / variance if variance > 0.0 else 0.0,
-        seconds=seconds,
+        seconds=spent.seconds,
+        cpu_seconds=spent.cpu_seconds,
         n_parameters=potential.spec.n_parameters or 0,
         engine="closed form",
         engine_reason=how,

@@ -6,7 +6,6 @@ folded population of the reference (:mod:`cgbench.train.folding`), or to forces.
 
 import copy
 import shutil
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +30,7 @@ from cgbench.models import (
 from cgbench.models.go_model import NOT_A_PREDICTION
 from cgbench.progress import Progress, silent
 from cgbench.store import find_reference
+from cgbench.train.clock import Clock
 from cgbench.train.config import SystemsConfig, TrainingConfig
 from cgbench.train.folding import Calibration, FoldingCurve, folding_curve
 from cgbench.train.force_frames import finish_fit, force_blocks, frames_of, system_loss
@@ -111,7 +111,7 @@ def train_go_model(
     files.write_atomic(out / "config.yaml", yaml.safe_dump(settings.model_dump(mode="json")))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    started = time.monotonic()
+    clock = Clock(state)
     chains = [
         GoChain(name=item.system, bead_types=tuple(int(kind) for kind in item.store.bead_types))
         for item in material.systems
@@ -124,7 +124,7 @@ def train_go_model(
     ]
     network = GoModel(shape, natives, scales).eval()
     losses = {item.system: _loss(network, settings, item, progress) for item in material.systems}
-    seconds = state.seconds + time.monotonic() - started
+    spent = clock.now()
     spec = PotentialSpec(
         name=settings.name,
         version="1",
@@ -134,15 +134,14 @@ def train_go_model(
         licence=settings.licence,
         description=f"{NOT_A_PREDICTION} {settings.description}".strip(),
         seeds=(settings.seed,),
-        training_cost_s=round(seconds, 1),
+        training_cost_s=round(spent.seconds, 1),
         n_parameters=network.n_parameters,
     )
     return finish_fit(
         out,
         NetworkPotential(network, None, spec),
         losses,
-        fingerprint=fingerprint,
-        seconds=seconds,
+        spent=spent,
         how=f"ε by {settings.scale}" if isinstance(settings.scale, str) else "ε given",
         seed=settings.seed,
     )

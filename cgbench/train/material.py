@@ -138,9 +138,22 @@ def open_material(settings: TrainingConfig, home: Path | None = None) -> Materia
             vocabulary or not in the network's, two systems are the same data, the left-out protein
             is among them, or no system has training frames.
     """
-    material = Material(
-        settings, tuple(_open(settings, system, home) for system in settings.systems)
-    )
+    found: list[SystemMaterial] = []
+    missing: list[UsageError] = []
+    for system in settings.systems:
+        try:
+            found.append(_open(settings, system, home))
+        except UsageError as error:
+            missing.append(error)
+    if len(missing) == 1:
+        raise missing[0]
+    if missing:
+        raise UsageError(
+            f"{settings.name}: of {len(settings.systems)} systems {len(missing)} cannot be trained",
+            found="; ".join(dict.fromkeys(one.what for one in missing)),
+            fix="; ".join(dict.fromkeys(one.fix for one in missing if one.fix)) or None,
+        )
+    material = Material(settings, tuple(found))
     known: dict[str, str] = {}
     for name, item in zip(settings.systems, material.systems, strict=True):
         other = known.setdefault(item.store.fingerprint, name)

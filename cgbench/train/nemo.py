@@ -23,7 +23,7 @@ from cgbench.train.nemo_losses import LOCAL, loss_parts, streams, validation_par
 from cgbench.train.nemo_material import NemoMaterial, read_material
 from cgbench.train.nemo_state import Numbers, Position, load_position, save_position
 from cgbench.train.records import RunState, take_folder
-from cgbench.train.sampler_records import SamplerOutcome
+from cgbench.train.sampler_records import SamplerOutcome, no_validation
 
 __all__ = ["NemoConfig", "train_nemo"]
 
@@ -230,18 +230,26 @@ class _Run:
         )
 
     def _validate(self) -> None:
+        """Keep the weights where they are the best so far; without validation data, always."""
         self.model.eval()
         total = 0.0
         for data in self.material.validation:
-            loss, terms, _ = validation_parts(self.model, data, self.settings)
+            try:
+                loss, terms, _ = validation_parts(self.model, data, self.settings)
+            except SimulationError as error:
+                where = f"{error.what}, after training step {self.place.step}"
+                raise self._diverged(SimulationError(where)) from error
             total += loss / len(self.material.validation)
             row: dict[str, float | str] = {"step": self.place.step, "system": data.system}
             row |= {f"validation_{name}": value for name, value in terms.items()}
             self.numbers.add(row | {"validation_loss": loss})
         self.model.train()
-        if total < self.place.best_loss or not self.place.best_weights:
-            self.place.best_loss, self.place.best_step = total, self.place.step
-            self.place.best_weights = copy.deepcopy(self.model.state_dict())
+        if not self.material.validation:
+            total = math.inf
+        elif not total < self.place.best_loss and self.place.best_weights:
+            return
+        self.place.best_loss, self.place.best_step = total, self.place.step
+        self.place.best_weights = copy.deepcopy(self.model.state_dict())
 
     def _save(self) -> None:
         self.numbers.save()
@@ -277,12 +285,22 @@ class _Run:
             for data in self.material.validation
         }
         seconds = self._seconds()
+        known = math.isfinite(self.place.best_loss)
+        validated = {data.system for data in self.material.validation}
+        # Domains validate others; systems of stores validate themselves.
+        unvalidated = [
+            data.system
+            for data in self.material.chains
+            if self.settings.systems and data.system not in validated
+        ]
         outcome = SamplerOutcome(
             fingerprint=files.read_model(RunState, self.out / "run.json").fingerprint,
             steps=self.place.step,
             best_step=self.place.best_step,
-            validation_loss=self.place.best_loss,
+            validation_loss=self.place.best_loss if known else None,
             validation_unit=VALIDATION_UNIT,
+            validation_reason=None if known else no_validation(unvalidated),
+            unvalidated=tuple(unvalidated),
             terms=_mean([terms for _, terms, _ in found.values()]),
             floor=_mean([floor for _, _, floor in found.values()]),
             seconds=seconds,
@@ -297,7 +315,8 @@ class _Run:
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    names = rows[0] if rows else {}
+    return {name: sum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def _learning_rate(settings: NemoConfig, step: int) -> float:

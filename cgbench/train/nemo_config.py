@@ -161,6 +161,12 @@ class NemoConfig(SystemsConfig):
             raise ValueError("a system is named twice")
         if self.left_out is not None and (self.structures or self.left_out in self.systems):
             raise ValueError("left_out: a protein that is not among the systems to train on")
+        segment, n_steps = self.optimiser.segment, self.network.simulator.n_steps
+        if self.loss.trajectory and segment >= n_steps:
+            raise ValueError(
+                f"optimiser.segment: {segment} of {n_steps} steps leave no state on the way, which "
+                "loss.trajectory is of"
+            )
         if self.network.features == "profile":
             missing = sorted(set(self.systems) - set(self.profiles))
             if missing or (self.structures and self.structure_profiles is None):

@@ -34,7 +34,7 @@ class ChainData:
         profile: Its evolutionary profile, or None.
         training: (n, L, 3) float32 in Å.
         weights: (n,) equilibrium weights of them, adding up to one.
-        validation: (m, L, 3) float32 in Å.
+        validation: (m, L, 3) float32 in Å; none where the split has no validation part of it.
         labels: Secondary structure (L,) where it is known.
     """
 
@@ -69,8 +69,8 @@ def read_chains(
 
     Raises:
         UsageError: A profile is not there.
-        ValidationError: A profile or the secondary structure is of another chain, or the parts of
-            a system hold too few frames.
+        ValidationError: A profile or the secondary structure is of another chain, or a system has
+            too few training frames.
     """
     return tuple(_read(settings, item, progress) for item in material.training)
 
@@ -83,14 +83,11 @@ def _read(settings: NemoConfig, item: SystemMaterial, progress: Progress) -> Cha
         rows = np.linspace(0, len(frames) - 1, settings.maximum_frames).round().astype(np.int64)
         frames, weights = frames[rows], weights[rows]
     validation = frames_of(item, "val", settings.maximum_frames)
-    if not len(validation):
-        # A system of leave-one-out training may have no validation part of its own.
-        validation = frames[weights > 0.0]
-    if len(frames) < 2 or len(validation) < 2:
+    if len(frames) < 2:
         raise ValidationError(
-            f"{system}: too few frames in split {item.split.id}",
-            expected="two or more in each part",
-            found=f"{len(frames)} to train on, {len(validation)} to validate with",
+            f"{system}: too few training frames in split {item.split.id}",
+            expected="two or more",
+            found=len(frames),
         )
     profile = None
     if settings.network.features == "profile":

@@ -174,18 +174,23 @@ def validation_parts(
     """Return the weighted risk of samples on validation structures, its terms, and their floor.
 
     The floor is what training structures have in place of samples. Samples that are not finite are
-    left out; where none is finite the risk is infinite.
+    left out.
+
+    Raises:
+        SimulationError: Fewer than two samples are finite; names the system.
     """
     n = settings.optimiser.validation_samples
     random = streams(settings.seed, _VALIDATION)
     drawn = model.draw(data.sequence, n, profile=data.profile, generator=random.chains)
     finite = drawn[torch.isfinite(drawn).all(dim=(1, 2))]
+    if len(finite) < 2:
+        raise SimulationError(
+            f"{settings.name}: validation: {len(finite)} of {n} samples of {data.system} are finite"
+        )
     weights = settings.loss
     target = data.target(data.validated(n), weights.diversity, weights.tm_least_scale)
     names = [term for term in TERMS if getattr(weights, term)]
     own = data.batch(n, random.data)
     floor = {term: float(risk(own, target, term)) for term in names}
-    if len(finite) < 2:
-        return float("inf"), dict.fromkeys(names, float("inf")), floor
     terms = {term: float(risk(finite, target, term)) for term in names}
     return sum(getattr(weights, term) * value for term, value in terms.items()), terms, floor

@@ -31,7 +31,8 @@ class NemoMaterial:
 
     Attributes:
         chains: Chains that train.
-        validation: Chains that validate; the same ones for stores, others for domains.
+        validation: Chains that validate: those of the stores that have a validation part, or
+            other domains. Nothing is validated on what was trained on.
         trained_on: What the sampler says of stores.
         structures: What it says of domains.
         temperature: Of the stores in K; None where they differ, and for domains.
@@ -64,7 +65,7 @@ def read_material(
     profiles = {name: profile_hash(path) for name, path in sorted(settings.profiles.items())}
     return NemoMaterial(
         chains=chains,
-        validation=chains,
+        validation=tuple(chain for chain in chains if len(chain.validation)),
         trained_on=material.trained_on(),
         structures=None,
         temperature=temperatures.pop() if len(temperatures) == 1 else None,
@@ -78,19 +79,22 @@ def _domains(settings: NemoConfig, folder: Path, profiles: Path | None) -> NemoM
     for part in (TRAIN, VALIDATION):
         found = (_domain(settings, structures[name], profiles) for name in split.parts[part])
         parts[part] = tuple(chain for chain in found if chain is not None)
-        if not parts[part]:
+        if not parts[part] and (part == TRAIN or split.parts[part]):
             raise ValidationError(
                 f"{folder}: no domain of part {part} can be used",
                 expected=f"a stretch of {_SHORTEST} residues without a gap",
                 found=f"{len(split.parts[part])} domains without",
             )
-    rows = np.linspace(0, len(parts[VALIDATION]) - 1, _MOST_VALIDATED).round().astype(int)
+    n_validated = len(parts[VALIDATION])
+    rows = np.linspace(0, n_validated - 1, min(n_validated, _MOST_VALIDATED)).round().astype(int)
     return NemoMaterial(
         chains=parts[TRAIN],
-        validation=tuple(parts[VALIDATION][row] for row in sorted(set(rows.tolist()))),
+        validation=tuple(parts[VALIDATION][row] for row in rows.tolist()),
         trained_on=(),
-        structures=TrainedOnStructures(
-            split_fingerprint=split.fingerprint, n_domains=len(parts[TRAIN])
+        structures=TrainedOnStructures.of(
+            split.fingerprint,
+            (structures[chain.system].sequence for one in parts.values() for chain in one),
+            len(parts[TRAIN]),
         ),
         temperature=None,
         identity={

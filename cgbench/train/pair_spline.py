@@ -7,7 +7,6 @@ are sums over frames: frames are read once, block by block, and memory does not 
 number. The same sums over the validation part give its loss for any c, by which λ is chosen.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -24,6 +23,7 @@ from cgbench.models import NetworkPotential, PairSpline, PairSplineSettings, Pot
 from cgbench.models.pair_spline import POLYNOMIALS, chain_pairs
 from cgbench.priors import PriorFitSettings, PriorParameters
 from cgbench.progress import Progress, silent
+from cgbench.train.clock import Clock
 from cgbench.train.config import System, SystemsConfig, TrainingConfig
 from cgbench.train.fitting import fit_material_prior
 from cgbench.train.force_frames import (
@@ -255,7 +255,7 @@ def train_pair_spline(
     files.write_atomic(out / "config.yaml", yaml.safe_dump(settings.model_dump(mode="json")))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    started = time.monotonic()
+    clock = Clock(state)
     prior, figure = fit_material_prior(material, progress)
     files.write_model(out / "prior.json", prior)
     write_figure(figure, out / "prior.png")
@@ -278,7 +278,7 @@ def train_pair_spline(
         )
         for item in material.systems
     }
-    seconds = state.seconds + time.monotonic() - started
+    spent = clock.now()
     spec = PotentialSpec(
         name=settings.name,
         version="1",
@@ -288,15 +288,14 @@ def train_pair_spline(
         licence=settings.licence,
         description=settings.description,
         seeds=(settings.seed,),
-        training_cost_s=round(seconds, 1),
+        training_cost_s=round(spent.seconds, 1),
         n_parameters=network.n_parameters,
     )
     return finish_fit(
         out,
         NetworkPotential(network, prior, spec),
         losses,
-        fingerprint=fingerprint,
-        seconds=seconds,
+        spent=spent,
         how=f"linear least squares, regularisation {strength:g} by validation",
         seed=settings.seed,
     )

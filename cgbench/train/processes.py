@@ -238,6 +238,15 @@ def tell(value: Any) -> Any:
     return box[0]
 
 
+def total(value: float) -> float:
+    """Return the sum of a number over all processes of the run; each has to ask for it."""
+    if not distributed.is_initialized():
+        return value
+    summed = torch.tensor(value, dtype=torch.float64)
+    distributed.all_reduce(summed)
+    return float(summed)
+
+
 @contextlib.contextmanager
 def helpers(out: Path, world_size: int, options: list[str]) -> Iterator[Place]:
     """Start the other processes of a run on this node; within, all know each other.

@@ -1,5 +1,8 @@
 """What a run folder says of itself: what it was started for, and how it ended."""
 
+import contextlib
+import fcntl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydantic
@@ -47,6 +50,10 @@ class TrainingOutcome(Frozen):
     part; ``explained`` is the share of their variance that the network explains there. ``engine``
     is what computed losses and gradients, with the reason. ``systems`` holds the same by system;
     of several, ``validation_loss`` is the mean over components in the shares of a training batch.
+
+    ``seconds`` is wall time, ``cpu_seconds`` the time of processors over all threads and
+    processes, None in records of earlier versions; ``gpu_hours`` is wall time times GPUs, None
+    where none was used. Work that a killed process had done since its last checkpoint is in none.
     """
 
     fingerprint: str
@@ -56,6 +63,8 @@ class TrainingOutcome(Frozen):
     validation_variance: float
     explained: float
     seconds: float
+    cpu_seconds: float | None = None
+    gpu_hours: float | None = None
     n_parameters: int
     engine: str = "torch"
     engine_reason: str = ""
@@ -64,10 +73,42 @@ class TrainingOutcome(Frozen):
 
 
 class RunState(Frozen):
-    """What a run folder was started for, and the seconds spent in it before this process."""
+    """What a run folder was started for, and the time spent in it before this process.
+
+    Attributes:
+        fingerprint: Of configuration and data.
+        seconds: Wall time.
+        cpu_seconds: Time of processors; None where an earlier version has begun the run.
+    """
 
     fingerprint: str
     seconds: float = 0.0
+    cpu_seconds: float | None = None
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold a run folder, which is made if need be, for one process at a time.
+
+    The operating system releases it when the process ends, however it ends.
+
+    Raises:
+        UsageError: Another process trains in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        try:
+            handle = held.enter_context((out / ".lock").open("a"))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{out}: another process trains in this folder",
+                fix="wait for it, or choose another --out",
+            ) from error
+        except OSError:
+            # What has no locks, or cannot be written to, is used without.
+            pass
+        yield
 
 
 def take_folder(out: Path, fingerprint: str, resume: bool, force: bool) -> RunState:
@@ -77,7 +118,7 @@ def take_folder(out: Path, fingerprint: str, resume: bool, force: bool) -> RunSt
         UsageError: It holds another run, or an unfinished one that is not to be continued.
     """
     path = out / "run.json"
-    fresh = RunState(fingerprint=fingerprint)
+    fresh = RunState(fingerprint=fingerprint, cpu_seconds=0.0)
     if force or not path.is_file():
         for name in _LEFT:
             (out / name).unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from cgbench.train.recurrent_data import (
     read_systems,
 )
 from cgbench.train.sampler_checkpoints import read_state, write_state
-from cgbench.train.sampler_records import SamplerOutcome
+from cgbench.train.sampler_records import SamplerOutcome, no_validation
 
 __all__ = ["RecurrentConfig", "RecurrentOptimiser", "train_recurrent"]
 
@@ -218,6 +218,9 @@ class _Run:
             if len(one.validation)
         }
         total = float(np.mean(list(losses.values()))) if losses else math.nan
+        if wrong := [name for name, loss in losses.items() if not math.isfinite(loss)]:
+            names = f"validation of {', '.join(wrong[:12])}"
+            raise self._diverged(self.place.step, names, total, self.network.state_dict())
         self.place.waited += 1
         if losses and not total < self.place.best_loss and self.place.best_weights:
             return
@@ -277,12 +280,15 @@ class _Run:
         self.network.load_state_dict(place.best_weights)
         spec = self._write(self.out / "sampler.pt")
         known = math.isfinite(place.best_loss)
+        unvalidated = [one.name for one in self.material.chains if not len(one.validation)]
         outcome = SamplerOutcome(
             fingerprint=self.state.fingerprint,
             steps=place.step,
             best_step=place.best_step,
-            validation_loss=place.best_loss if known else 0.0,
-            validation_unit=VALIDATION_UNIT if known else "no validation data",
+            validation_loss=place.best_loss if known else None,
+            validation_unit=VALIDATION_UNIT,
+            validation_reason=None if known else no_validation(unvalidated),
+            unvalidated=tuple(unvalidated),
             seconds=self._seconds(),
             n_parameters=spec.n_parameters or 0,
             systems=place.systems,

@@ -136,8 +136,10 @@ def read_domains(folder: Path, profiles: Path | None) -> SamplerMaterial:
         chains=parts[TRAIN],
         validation=parts[VALIDATION],
         trained_on=(),
-        structures=TrainedOnStructures(
-            split_fingerprint=split.fingerprint, n_domains=len(parts[TRAIN])
+        structures=TrainedOnStructures.of(
+            split.fingerprint,
+            (chain.sequence for chain in parts[TRAIN] + parts[VALIDATION]),
+            len(parts[TRAIN]),
         ),
         temperature=None,
         identity={

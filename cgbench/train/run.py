@@ -1,7 +1,7 @@
 """One training run from a configuration to ``model.pt``, resumable between and within epochs."""
 
+import contextlib
 import io
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ from cgbench.splits import Split
 from cgbench.store import SystemStore
 from cgbench.train.callbacks import interruptible
 from cgbench.train.checkpoints import check_architecture, read_checkpoint, weights_of
+from cgbench.train.clock import Clock, KeepTime
 from cgbench.train.config import TrainingConfig
 from cgbench.train.fitting import fit_material_prior
 from cgbench.train.losses import losses_at, plot_losses, system_losses, validation_shares
 from cgbench.train.material import Material, open_material, trained_on
 from cgbench.train.module import ForceMatching
-from cgbench.train.processes import Place, find_place, helpers, joined, tell
-from cgbench.train.records import RunState, TrainingOutcome, take_folder
+from cgbench.train.processes import Place, find_place, helpers, joined, tell, total
+from cgbench.train.records import RunState, TrainingOutcome, alone, take_folder
 from cgbench.train.trainer import make_trainer
 
 DataModule = ForcesDataModule | MultiProteinDataModule
@@ -106,8 +107,9 @@ def train(
         progress: Told of the fit of the prior and of the training.
 
     Raises:
-        UsageError: The system, split or force map is unknown, the folder holds another run, the
-            machine has no such devices, or the time between checkpoints is not above zero.
+        UsageError: The system, split or force map is unknown, the folder holds another run, or
+            another process trains in it, the machine has no such devices, or the time between
+            checkpoints is not above zero.
         ValidationError: The data do not fit together or the network, or the checkpoint is of
             another architecture.
         SimulationError: The training diverged. The last good checkpoint is kept, and the best
@@ -118,10 +120,10 @@ def train(
     place = find_place(settings.n_processes, settings.num_nodes)
     if place is not None and place.rank > 0:
         return _follow(settings, out, home, checkpoint_minutes, place)
-    if place is not None:
-        with joined(place):
-            return _lead(settings, out, home, resume, force, checkpoint_minutes, progress, place)
-    return _lead(settings, out, home, resume, force, checkpoint_minutes, progress, None)
+    with contextlib.ExitStack() as held:
+        if place is not None:
+            held.enter_context(joined(place))
+        return _lead(settings, out, home, resume, force, checkpoint_minutes, progress, place, held)
 
 
 def _lead(
@@ -133,11 +135,12 @@ def _lead(
     checkpoint_minutes: float | None,
     progress: Progress,
     place: Place | None,
+    held: contextlib.ExitStack,
 ) -> TrainingOutcome:
-    """Train as the first or only process."""
+    """Train as the first or only process; what is taken for that is put into ``held``."""
     try:
         material = open_material(settings, home)
-        out.mkdir(parents=True, exist_ok=True)
+        held.enter_context(alone(out))
         state = take_folder(out, material.fingerprint, resume, force)
         finished = out / "training.json"
         if finished.is_file() and (out / "model.pt").is_file():
@@ -223,8 +226,15 @@ def _optimise(run: _Run, place: Place | None) -> TrainingOutcome:
     continues = checkpoint.is_file()
     if continues:
         check_architecture(checkpoint, network)
-    trainer, best = make_trainer(settings, out, run.checkpoint_minutes, run.progress, place)
-    started = time.monotonic()
+    clock = Clock(run.state)
+    trainer, best = make_trainer(
+        settings,
+        out,
+        run.checkpoint_minutes,
+        run.progress,
+        place,
+        callbacks=[KeepTime(clock, out / "run.json")],
+    )
     try:
         # Our own checkpoint still is a file that somebody may have exchanged: tensors only.
         with interruptible():
@@ -239,15 +249,16 @@ def _optimise(run: _Run, place: Place | None) -> TrainingOutcome:
             _keep_last_good(run, network, prior)
         raise
     finally:
-        seconds = run.state.seconds + time.monotonic() - started
-        if place is None or place.rank == 0:
-            state = run.state.model_copy(update={"seconds": seconds})
-            files.write_model(out / "run.json", state)
+        if place is None:
+            files.write_model(out / "run.json", clock.now())
+    # Of all processes, which are all here; where one has failed, the last checkpoint's stands.
+    spent = clock.now(total(clock.processor()))
     if place is None:
-        return _finish(run, module, best, data, prior, seconds, trainer)
+        return _finish(run, module, best, data, prior, spent, trainer)
     outcome = None
     if place.rank == 0:
-        outcome = _finish(run, module, best, data, prior, seconds, trainer)
+        files.write_model(out / "run.json", spent)
+        outcome = _finish(run, module, best, data, prior, spent, trainer)
     told: TrainingOutcome = tell(outcome)
     return told
 
@@ -289,7 +300,7 @@ def _finish(
     best: ModelCheckpoint,
     data: DataModule,
     prior: PriorParameters,
-    seconds: float,
+    spent: RunState,
     trainer: lightning.Trainer,
 ) -> TrainingOutcome:
     out = run.out
@@ -309,14 +320,17 @@ def _finish(
         variance = float(data.validation_variance())
         system = run.material.systems[0].system
         variances, losses = {system: variance}, {system: loss}
+    on_gpus = module.device.type == "cuda"
     outcome = TrainingOutcome(
-        fingerprint=files.read_model(RunState, out / "run.json").fingerprint,
+        fingerprint=spent.fingerprint,
         epochs=trainer.current_epoch,
         best_epoch=epoch,
         validation_loss=loss,
         validation_variance=variance,
         explained=1.0 - loss / variance,
-        seconds=seconds,
+        seconds=spent.seconds,
+        cpu_seconds=spent.cpu_seconds,
+        gpu_hours=spent.seconds / 3600 * run.settings.n_processes if on_gpus else None,
         n_parameters=network.n_parameters,
         engine=module.engine.name,
         engine_reason=module.engine.reason,
@@ -324,7 +338,9 @@ def _finish(
         n_processes=run.settings.n_processes,
     )
     plot_losses(metrics, variances, epoch, out / "losses.png")
-    save_model(out / "model.pt", NetworkPotential(network, prior, _spec(run, network, seconds)))
+    save_model(
+        out / "model.pt", NetworkPotential(network, prior, _spec(run, network, spent.seconds))
+    )
     seeds = {"training": run.settings.seed}
     files.write_model(out / "provenance.json", provenance.collect(seeds))
     files.write_model(out / "training.json", outcome)

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists", module="lightning")
     # Lightning's own use of a deprecated torch function is no news to users of cgbench.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="lightning")
+    # Another --checkpoint-minutes than before makes another callback of the same file.
+    warnings.filterwarnings("ignore", message=".*ckpt_path.*WithinEpochs", module="lightning")
 
 
 def make_trainer(
@@ -36,6 +39,7 @@ def make_trainer(
     checkpoint_minutes: float | None,
     progress: Progress,
     place: Place | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     """Return the trainer and the callback that keeps the best epoch.
 
@@ -45,6 +49,7 @@ def make_trainer(
         checkpoint_minutes: Time between checkpoints within an epoch, if any.
         progress: Told of batches.
         place: Where this process stands among several.
+        callbacks: Further callbacks.
 
     Raises:
         UsageError: There is no such accelerator or strategy, or it does not go with the precision.
@@ -69,7 +74,8 @@ def make_trainer(
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    callbacks: list[lightning.Callback] = [
+    every: list[lightning.Callback] = [
+        *callbacks,
         EarlyStopping("val_loss", patience=optimiser.early_stopping_patience, check_finite=True),
         LearningRateMonitor("epoch"),
         ReportProgress(progress, optimiser.maximum_minutes),
@@ -77,11 +83,11 @@ def make_trainer(
         last,
     ]
     if settings.averaging is not None:
-        callbacks.append(MovingAverage(settings.averaging))
+        every.append(MovingAverage(settings.averaging))
     if optimiser.maximum_minutes is not None:
-        callbacks.append(TimeLimit(optimiser.maximum_minutes))
+        every.append(TimeLimit(optimiser.maximum_minutes))
     if checkpoint_minutes is not None:
-        callbacks.append(
+        every.append(
             WithinEpochs(
                 dirpath=logs,
                 filename="last",
@@ -110,7 +116,7 @@ def make_trainer(
             accelerator=settings.accelerator,
             max_epochs=optimiser.maximum_epochs,
             gradient_clip_val=optimiser.gradient_clip,
-            callbacks=callbacks,
+            callbacks=every,
             logger=MetricsLog(logs / "metrics.csv", keep=(logs / "last.ckpt").is_file()),
             enable_progress_bar=False,
             enable_model_summary=False,

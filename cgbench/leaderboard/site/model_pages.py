@@ -13,6 +13,7 @@ from cgbench.leaderboard.site import plots, words
 from cgbench.leaderboard.site.tables import marks_of, model_address, role, systems_of
 from cgbench.pipeline.run_facts import commands, origin
 from cgbench.registry import MetricSpec
+from cgbench.results.sequence_models import SequenceModels
 
 _YES: Final = {True: "yes", False: "no"}
 #: What a model file says of itself, and what a card calls it.
@@ -185,10 +186,25 @@ def _card(record: ModelRecord, submission: Submission) -> list[tuple[str, str]]:
         if spec.get(key) is not None:
             found.append((name, str(spec[key])))
     found += [
+        (f"models of {item.system}", _models(item.models))
+        for item in submission.result.systems
+        if item.models is not None
+    ]
+    found += [
         ("record of", record.date.isoformat()),
         ("submitted", submission.submitted.isoformat()),
     ]
     return [(key, value) for key, value in found if value]
+
+
+def _models(models: SequenceModels) -> str:
+    """Return what a sampler's models of a sequence say of its confidence, and how good they are."""
+    score = models.representative_tm
+    accuracy = "" if score is None else f", TM-score {score:.2f}"
+    return (
+        f"{models.n_clusters} cluster(s) of {models.n_finite} models; the one that stands for the "
+        f"largest is {models.representative_rmsd:.2f} Å from the native structure{accuracy}"
+    )
 
 
 def _provenance(row: BoardRow, submission: Submission) -> list[tuple[str, str]]:

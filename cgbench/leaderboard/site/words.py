@@ -43,7 +43,7 @@ LEVEL_TEXTS: Final[dict[Verification, tuple[str, str]]] = {
     ),
     "reproduced": (
         "reproduced",
-        "The model was simulated again from its file, and the metrics agree.",
+        "The model was simulated, or drawn from, again from its file, and the metrics agree.",
     ),
 }
 #: Flags of a row: short name, and what it means.
