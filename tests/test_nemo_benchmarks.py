@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from cgbench.config import read_model
+from cgbench.results import Result
 from cgbench.samplers import load_sampler
 from cgbench.splits.cath import DEPTH
+from cgbench.train import SamplerOutcome
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "nemo.md"
@@ -35,6 +37,13 @@ def test_the_page_shows_the_results_that_are_there(modules: dict[str, Any]) -> N
     outcome = read_model(task.StructuresOutcome, own.RESULTS)
     assert task.filled(page, outcome) == page
     assert outcome.n_models == 100
+    results = ROOT / "baselines" / "nemo" / "chignolin-sample" / "results"
+    trained = read_model(SamplerOutcome, results / "training.json")
+    for name, value in trained.terms.items():
+        assert f"| `{name}` | {value:.3f} | {trained.floor[name]:.3f} |" in page
+    (system,) = read_model(Result, results / "samples.json").systems
+    assert system.status == "ok"
+    assert f"`fes_rmse` {system.metrics['fes_rmse'].value:.2f} against" in page
 
 
 def test_what_is_measured_has_fifty_steps_and_bounded_memory(modules: dict[str, Any]) -> None:
