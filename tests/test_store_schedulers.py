@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from store_sources import LAYOUT, CountingSource, metadata_of, random_source
 
 from cgbench.errors import UsageError, ValidationError
 from cgbench.evaluate.grouped import in_order
-from cgbench.store import Layout, open_store, verify_store, write_store, writer
+from cgbench.store import Layout, open_store, scheduling, verify_store, write_store, writer
 from cgbench.store.plan import WritePlan
 from cgbench.store.scheduling import run_units
 from cgbench.store.shards import UnitWriter, trajectory_index
@@ -117,6 +119,20 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path):
     if not gone:
         os.kill(worker, signal.SIGKILL)
     assert gone
+
+
+class Broken(ThreadPoolExecutor):
+    """A pool one of whose processes has died since it was last looked at."""
+
+    def submit(self, *_, **__):
+        raise BrokenProcessPool
+
+
+def test_a_death_between_two_units_is_one_like_others():
+    pools = [Broken(1), ThreadPoolExecutor(1)]
+    done = scheduling._in_pool(str, [0, 1], lambda: pools.pop(0), 1, "unit", "")
+    assert list(done) == ["0", "1"]
+    assert not pools
 
 
 def test_what_keeps_nothing_does_not_say_that_shards_are_kept():

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from toy_training import LONG, make_home, settings, without_figures
+from toy_training import LONG, SHORT, make_home, settings, without_figures
 from typer.testing import CliRunner
 
 from cgbench import config, registry
 from cgbench.cli.main import app
 from cgbench.errors import UsageError, ValidationError
 from cgbench.models import load_model
+from cgbench.pipeline import sweep
 from cgbench.pipeline.candidates import Judge
 from cgbench.pipeline.choice import told_of_choice
 from cgbench.pipeline.sweep import SweepOutcome, run_sweep
@@ -64,6 +65,9 @@ def test_failed_runs_are_rows_with_the_reason(finished: Path) -> None:
     best = next(row for row in outcome.rows if row.number == outcome.best)
     spec = load_model(finished / "out" / "model.pt").spec
     assert spec.best_of_n == 4
+    spent = [row.run.training_seconds for row in outcome.rows if row.run.training_seconds]
+    assert len(spent) == 2
+    assert spec.training_cost_s == pytest.approx(sum(spent), abs=0.1)
     assert spec.n_parameters == best.n_parameters
     assert [row.rank for row in outcome.ranked()] == [1, 2, None, None]
 
@@ -190,3 +194,12 @@ def test_command_line(finished: Path, home: Path) -> None:
     # What all have alike is no column, and why one failed is a line of its own.
     assert "all of them: seed=1" in shown.output
     assert "run 2 failed: " in shown.output
+
+
+def test_what_a_split_leaves_out_is_in_no_choice(home: Path, tmp_path: Path) -> None:
+    base = settings(systems=[SHORT, LONG], split=f"lopo-{SHORT}").model_dump(mode="json")
+    both = {"split": ["block-v1", f"lopo-{SHORT}"]}
+    for parameters, trained in (({"seed": [1, 2]}, {LONG}), (both, {SHORT, LONG})):
+        path = write(tmp_path, base=base, parameters=parameters)
+        points = sweep_points(read_sweep(path), tmp_path)
+        assert set(sweep._systems(points, home)) == trained

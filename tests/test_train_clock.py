@@ -8,7 +8,7 @@ from toy_training import make_home, settings
 
 from cgbench import config
 from cgbench.errors import UsageError
-from cgbench.train import train
+from cgbench.train import read_config, train, train_sampler
 from cgbench.train.clock import Clock, KeepTime
 from cgbench.train.records import RunState, alone, take_folder
 
@@ -36,6 +36,22 @@ def test_time_is_written_with_every_checkpoint(tmp_path: Path) -> None:
     written = (tmp_path / "run.json").read_bytes()
     keep.on_save_checkpoint(SimpleNamespace(is_global_zero=False), None, {})
     assert (tmp_path / "run.json").read_bytes() == written
+
+
+BASELINES = Path(__file__).parent.parent / "baselines"
+
+
+@pytest.mark.parametrize("kind", ["pair-spline", "go-model", "recurrent", "nemo"])
+def test_one_process_at_a_time_whatever_is_trained(tmp_path: Path, kind: str) -> None:
+    name = "chignolin-sample-100" if kind == "recurrent" else "chignolin-sample"
+    chosen = read_config(BASELINES / kind / name / "config.yaml")
+    run = train_sampler if kind in ("recurrent", "nemo") else train
+    with (
+        alone(tmp_path / "run"),
+        pytest.raises(UsageError, match="another process trains in this folder"),
+    ):
+        run(chosen, tmp_path / "run")
+    assert [one.name for one in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -223,6 +223,20 @@ class Judge:
         return min(good, key=lambda one: sign * (one.metric or 0.0))
 
 
+def trained_systems(settings: AnyConfig, home: Path | None) -> Sequence[str]:
+    """Return the systems of a configuration that train: a split may leave some out.
+
+    Raises:
+        UsageError: A store or split is not here, and whatever else ``open_material`` raises.
+    """
+    from cgbench.train.config import TrainingConfig
+    from cgbench.train.material import open_material
+
+    if not isinstance(settings, TrainingConfig):
+        return tuple(settings.systems)
+    return [item.system for item in open_material(settings, home).training]
+
+
 def spread(values: Sequence[float]) -> SeedSpread:
     """Return mean and standard deviation (of a sample, n − 1) of one value or more."""
     mean = math.fsum(values) / len(values)

@@ -23,7 +23,14 @@ from cgbench.models import (
     load_model,
     save_model,
 )
-from cgbench.pipeline.candidates import Candidate, Judge, between_seeds, named, train_candidate
+from cgbench.pipeline.candidates import (
+    Candidate,
+    Judge,
+    between_seeds,
+    named,
+    train_candidate,
+    trained_systems,
+)
 from cgbench.progress import Progress, silent
 from cgbench.train import SelectionSettings
 from cgbench.train.kinds import AnyConfig
@@ -102,7 +109,7 @@ def train_seeds(
     # Before hours of training: what cannot be selected from is told now.
     judge = None
     if select:
-        systems = _trained_systems(settings, home)
+        systems = trained_systems(settings, home)
         judge = Judge(systems, selection, home, workers=workers, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     candidates = []
@@ -135,16 +142,6 @@ def train_seeds(
     if judge is not None and best is not None:
         save_model(out / "model.pt", _chosen_model(out, judge, outcome, best))
     return outcome
-
-
-def _trained_systems(settings: AnyConfig, home: Path | None) -> Sequence[str]:
-    """Return the systems of a configuration that train: a split may leave some out."""
-    from cgbench.train.config import TrainingConfig
-    from cgbench.train.material import open_material
-
-    if not isinstance(settings, TrainingConfig):
-        return tuple(settings.systems)
-    return [item.system for item in open_material(settings, home).training]
 
 
 def _write(

@@ -1,5 +1,6 @@
 """Sweeps over hyper-parameters: trained, simulated, scored, in parallel and resumable."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +10,9 @@ import torch
 
 from cgbench import config
 from cgbench.config import Frozen
-from cgbench.errors import CgbenchError, IntegrityError, UsageError
+from cgbench.errors import CgbenchError, IntegrityError, UsageError, ValidationError
 from cgbench.models import SelectedBy, load_model, save_model
-from cgbench.pipeline.candidates import Candidate, Judge, named, train_candidate
+from cgbench.pipeline.candidates import Candidate, Judge, named, train_candidate, trained_systems
 from cgbench.pipeline.results import failure_text
 from cgbench.progress import Progress, silent
 from cgbench.store.scheduling import Scheduler, run_units
@@ -19,6 +20,8 @@ from cgbench.train.config import SelectionSettings
 from cgbench.train.sweep import SweepConfig, SweepPoint, read_sweep, sweep_points
 
 RECORD = "sweep.json"
+#: Settings that decide on which systems a run trains.
+_DATA = ("system", "systems", "split", "left_out", "force_map")
 
 
 class SweepRow(Frozen):
@@ -141,7 +144,8 @@ class _Task:
                 return made(candidate)
             model = self.out / folder / "model.pt"
             if self.selection is not None:
-                judge = Judge(settings.systems, self.selection, self.home, progress=told)
+                systems = trained_systems(settings, self.home)
+                judge = Judge(systems, self.selection, self.home, progress=told)
                 values = judge.judge(model, model.parent / "selection", told)
                 candidate = judge.judged(candidate, values)
             return made(candidate, load_model(model).spec.n_parameters)
@@ -205,13 +209,7 @@ def run_sweep(
     judge = None
     if selection is not None:
         # References are built once, before workers look for them.
-        systems = dict.fromkeys(
-            name
-            for point in points
-            if point.settings is not None
-            for name in point.configuration().systems
-        )
-        judge = Judge(list(systems), selection, home, workers=workers, progress=progress)
+        judge = Judge(_systems(points, home), selection, home, workers=workers, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     config.write_model(out / "sweep-config.json", sweep)
     alone = scheduler == "processes" and workers == 1
@@ -238,6 +236,24 @@ def run_sweep(
         progress("sweep", len(rows), len(points))
     _keep_best(out, judge, outcome)
     return outcome
+
+
+def _systems(points: list[SweepPoint], home: Path | None) -> list[str]:
+    """Return the systems that any run trains on; what a split leaves out is in no choice."""
+    found: dict[str, None] = {}
+    seen = set()
+    for point in points:
+        values = point.settings or {}
+        data = config.canonical_json({key: values.get(key) for key in _DATA})
+        if point.settings is None or data in seen:
+            continue
+        seen.add(data)
+        try:
+            found |= dict.fromkeys(trained_systems(point.configuration(), home))
+        except ValidationError:
+            # Its run fails in the same way, and says so in its row.
+            continue
+    return list(found)
 
 
 def _selection(sweep: SweepConfig, folder: Path) -> SelectionSettings | None:
@@ -291,7 +307,12 @@ def _keep_best(out: Path, judge: Judge | None, outcome: SweepOutcome) -> None:
     if not path.is_file():
         raise IntegrityError(f"{path}: the best model is gone", fix="repeat the sweep with --force")
     potential = load_model(path)
-    changes: dict[str, Any] = {"best_of_n": len(outcome.rows)}
+    # What it takes to have the best one is what all of them took.
+    spent = math.fsum(row.run.training_seconds or 0.0 for row in outcome.rows)
+    changes: dict[str, Any] = {
+        "best_of_n": len(outcome.rows),
+        "training_cost_s": round(spent, 1),
+    }
     if judge is not None:
         changes["selected_by"] = SelectedBy(
             metric=judge.metric,

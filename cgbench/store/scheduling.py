@@ -130,9 +130,16 @@ def _in_pool(
     pool = start()
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
-                unit = waiting.popleft()
-                running[pool.submit(task, unit)] = unit
+            try:
+                while waiting and len(running) < workers:
+                    future = pool.submit(task, waiting[0])
+                    running[future] = waiting.popleft()
+            except BrokenProcessPool:
+                # A process has died since the last look; what it had under way says so below.
+                if not running:
+                    pool.shutdown()
+                    pool = start()
+                    continue
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             lost = []
             for future in finished:

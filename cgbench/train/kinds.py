@@ -130,8 +130,8 @@ def train(
         progress: Told how far it is.
 
     Raises:
-        UsageError: A system, split or force map is unknown, the folder holds another run, or the
-            configuration is that of a sampler.
+        UsageError: A system, split or force map is unknown, the folder holds another run, another
+            process trains in it, or the configuration is that of a sampler.
         SimulationError: The training diverged.
     """
     if settings.kind in SAMPLERS:
@@ -151,9 +151,13 @@ def train(
             checkpoint_minutes=checkpoint_minutes,
             progress=progress,
         )
+    from cgbench.train.records import alone
+
     module, _, name = _OTHERS[settings.kind]
     run: Callable[..., TrainingOutcome] = getattr(import_module(f"cgbench.train.{module}"), name)
-    return run(settings, out, home=home, force=force, progress=progress)
+    # A graph network's processes hold their folder by themselves.
+    with alone(out):
+        return run(settings, out, home=home, force=force, progress=progress)
 
 
 def train_sampler(
@@ -169,8 +173,8 @@ def train_sampler(
     """Train a sampler of any kind and write ``sampler.pt``; arguments are those of ``train``.
 
     Raises:
-        UsageError: A system or split is unknown, the folder holds another run, or the
-            configuration is that of a potential.
+        UsageError: A system or split is unknown, the folder holds another run, another process
+            trains in it, or the configuration is that of a potential.
         SimulationError: The training diverged.
     """
     if settings.kind not in SAMPLERS:
@@ -178,14 +182,17 @@ def train_sampler(
             f"{settings.name}: kind {settings.kind} is a potential, no sampler",
             fix="cgbench train CONFIG, or cgbench.train.train",
         )
+    from cgbench.train.records import alone
+
     module, _, name = _OTHERS[settings.kind]
     run: Callable[..., SamplerOutcome] = getattr(import_module(f"cgbench.train.{module}"), name)
-    return run(
-        settings,
-        out,
-        home=home,
-        resume=resume,
-        force=force,
-        checkpoint_minutes=checkpoint_minutes,
-        progress=progress,
-    )
+    with alone(out):
+        return run(
+            settings,
+            out,
+            home=home,
+            resume=resume,
+            force=force,
+            checkpoint_minutes=checkpoint_minutes,
+            progress=progress,
+        )
