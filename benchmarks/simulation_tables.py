@@ -69,6 +69,10 @@ def parts_table(found: Any) -> str:
 
 def frames_table(found: Any) -> str:
     """Return what writing frames takes."""
+    cases = list(dict.fromkeys(row["case"] for row in found["frames"]))
+    ordered = sorted(
+        found["frames"], key=lambda row: (cases.index(row["case"]), row["steps_per_frame"])
+    )
     rows = [
         [
             f"`{row['case']}`",
@@ -77,7 +81,7 @@ def frames_table(found: Any) -> str:
             f"{row['milliseconds_beside']:.2f}",
             f"{100 * row['share']:.1f} %",
         ]
-        for row in sorted(found["frames"], key=lambda row: -row["share"])
+        for row in ordered
     ]
     header = ["protein", "steps a frame", "ms a frame", "ms of the thread beside", "held up"]
     return table(header, rows)
