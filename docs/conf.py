@@ -11,6 +11,8 @@ release = cgbench.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+# Pages link to headings of others by the names that they have on every site of repositories.
+myst_heading_anchors = 3
 exclude_patterns = ["_build", "schemas"]
 html_theme = "furo"
 html_title = "cgbench"
