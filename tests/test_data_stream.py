@@ -365,7 +365,7 @@ def test_zarr_is_not_waited_for_in_forked_processes(home: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
 
 
-@pytest.mark.parametrize("mode", ["memory", "stream"])
+@pytest.mark.parametrize("mode", [pytest.param("memory", marks=pytest.mark.slow), "stream"])
 def test_workers_share_the_batches(dataset: ProteinForcesDataset, mode: Any) -> None:
     loader = stream(dataset, mode=mode)
     expected = [batch.frame.tolist() for batch in loader]

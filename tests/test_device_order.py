@@ -133,7 +133,7 @@ def test_snapshots_wait_for_their_copies_and_keep_their_order(
     monkeypatch.setattr(ring._taken, "put", lambda item: (events.append(item), put(item)))
     for number in range(3):
         tensor.fill_(number)
-        ring.put(number)
+        ring.put([tensor], number)
     assert found == []
     for _, copied, _ in events:
         copied.over.set()
@@ -150,9 +150,9 @@ def test_a_slow_reader_holds_the_run_back() -> None:
         gate.acquire()
 
     ring: SnapshotRing[int] = SnapshotRing([tensor], consume, n_slots=2)
-    ring.put(0)
-    ring.put(1)
-    third = threading.Thread(target=ring.put, args=(2,))
+    ring.put([tensor], 0)
+    ring.put([tensor], 1)
+    third = threading.Thread(target=ring.put, args=([tensor], 2))
     third.start()
     third.join(0.2)
     assert third.is_alive()
@@ -172,11 +172,11 @@ def test_after_an_error_nothing_more_is_consumed() -> None:
         raise OSError("disk full")
 
     ring: SnapshotRing[int] = SnapshotRing([tensor], consume)
-    ring.put(0)
+    ring.put([tensor], 0)
     with pytest.raises(OSError, match="disk full"):
         ring.drain()
     with pytest.raises(OSError, match="disk full"):
-        ring.put(1)
+        ring.put([tensor], 1)
     ring.close()
     assert found == [0]
 

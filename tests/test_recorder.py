@@ -13,7 +13,6 @@ from toy_simulation import KEY, N_FRAMES, Faulty, SpringChain, assert_same, inte
 from cgbench.models import ChainResult
 from cgbench.simulation.checkpoint import Checkpoint
 from cgbench.simulation.dynamics import all_intact, intact
-from cgbench.simulation.snapshots import SnapshotRing
 from cgbench.store import TrajectoryWriter, read_trajectories
 
 STEPS_PER_FRAME = 5
@@ -111,27 +110,6 @@ def test_no_thread_outlives_a_run(tmp_path: Path) -> None:
     toy_run(SpringChain(), tmp_path / "b.zarr")
     assert read_trajectories(tmp_path / "b.zarr", KEY).complete
     assert "snapshots" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_a_ring_keeps_what_the_tensors_were_and_holds_back_whoever_is_too_fast() -> None:
-    tensor, go, seen = torch.zeros(3), threading.Event(), []
-
-    def consume(arrays: list[np.ndarray], note: int) -> None:
-        assert go.wait(timeout=30.0)
-        seen.append((note, arrays[0].copy()))
-
-    ring: SnapshotRing[int] = SnapshotRing([tensor], consume, n_slots=2)
-    threading.Timer(0.1, go.set).start()
-    for number in range(5):
-        tensor.fill_(number)
-        ring.put([tensor], number)
-        # Two are under way at most, the one that is consumed among them.
-        assert number < 2 or go.is_set()
-    ring.drain()
-    ring.close()
-    assert [note for note, _ in seen] == list(range(5))
-    for note, array in seen:
-        np.testing.assert_array_equal(array, note)
 
 
 @settings(max_examples=200, deadline=None)
