@@ -87,10 +87,10 @@ class Run:
         state, alive = dynamics.state, dynamics.alive
         # A continued run has forces, but no energies before its first step.
         result = getattr(dynamics, "result", None)
-        nothing = torch.zeros_like(state.positions[:, 0, 0])
-        energies = (
-            (nothing, nothing) if result is None else (result.network_energy, result.prior_energy)
-        )
+        if result is None:
+            energies = (torch.zeros_like(state.positions[:, 0, 0]),) * 2
+        else:
+            energies = (result.network_energy, result.prior_energy)
         return state.positions, state.velocities, state.forces, alive, *energies
 
     def _moment(self, *, save: bool, temperature: NDArray[Any] | None = None) -> Moment:

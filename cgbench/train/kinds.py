@@ -108,6 +108,13 @@ def as_config(data: dict[str, Any], origin: object) -> AnyConfig:
     return config.validate(config_class(kind), data, origin)
 
 
+def _trainer(kind: str) -> Callable[..., Any]:
+    """Return what trains a kind other than a graph network."""
+    module, _, name = _OTHERS[kind]
+    found: Callable[..., Any] = getattr(import_module(f"cgbench.train.{module}"), name)
+    return found
+
+
 def train(
     settings: AnyConfig,
     out: Path,
@@ -153,8 +160,7 @@ def train(
         )
     from cgbench.train.records import alone
 
-    module, _, name = _OTHERS[settings.kind]
-    run: Callable[..., TrainingOutcome] = getattr(import_module(f"cgbench.train.{module}"), name)
+    run: Callable[..., TrainingOutcome] = _trainer(settings.kind)
     # A graph network's processes hold their folder by themselves.
     with alone(out):
         return run(settings, out, home=home, force=force, progress=progress)
@@ -184,8 +190,7 @@ def train_sampler(
         )
     from cgbench.train.records import alone
 
-    module, _, name = _OTHERS[settings.kind]
-    run: Callable[..., SamplerOutcome] = getattr(import_module(f"cgbench.train.{module}"), name)
+    run: Callable[..., SamplerOutcome] = _trainer(settings.kind)
     with alone(out):
         return run(
             settings,

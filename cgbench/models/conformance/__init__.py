@@ -1,6 +1,6 @@
 """Does a potential keep its contract? Every property is measured and compared with a bound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -19,7 +19,9 @@ __all__ = [
     "check_potential",
     "default_cutoffs",
     "describe",
+    "guarded",
     "run_check",
+    "run_checks",
 ]
 
 #: Chains shorter than this have no dihedral and too few distances to check anything on.
@@ -109,24 +111,43 @@ def check_potential(
     _check_systems(systems)
     chosen = default_cutoffs(potential) if cutoffs is None else tuple(cutoffs)
     probe = Probe(potential, systems, chosen, seed)
-    results: list[Check] = []
-    for index, name in enumerate(checks):
-        results.append(run_check(name, probe))
-        progress("conformance", index + 1, len(checks))
-        if name == "interface" and not results[-1].passed:
-            break
+    results = run_checks(checks, lambda name: run_check(name, probe), progress)
     spec = getattr(potential, "spec", None)
     return ConformanceReport(
         potential=getattr(spec, "name", type(potential).__name__),
         systems=tuple(systems),
-        checks=tuple(results),
+        checks=results,
     )
 
 
 def run_check(name: str, probe: Probe) -> Check:
     """Run one check; a potential that raises fails it."""
+    return guarded(name, lambda: CHECKS[name](probe))
+
+
+def run_checks(
+    names: Sequence[str], run: Callable[[str], Check], progress: Progress
+) -> tuple[Check, ...]:
+    """Run checks in order; after a wrong interface no other is run.
+
+    Args:
+        names: Of the checks.
+        run: Runs one.
+        progress: Told after each check.
+    """
+    results: list[Check] = []
+    for index, name in enumerate(names):
+        results.append(run(name))
+        progress("conformance", index + 1, len(names))
+        if name == "interface" and not results[-1].passed:
+            break
+    return tuple(results)
+
+
+def guarded(name: str, call: Callable[[], Check]) -> Check:
+    """Return what a check finds; foreign code that raises fails it."""
     try:
-        return CHECKS[name](probe)
+        return call()
     except CgbenchError as error:
         detail = error.message.replace("\n ", ";")
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything

@@ -8,9 +8,9 @@ of all lengths, with letters that are no residue, and with profiles that do not 
 from collections.abc import Sequence
 
 from cgbench.config import Frozen
-from cgbench.errors import CgbenchError, ValidationError
+from cgbench.errors import ValidationError
 from cgbench.evaluate.sequence_match import sequence_of
-from cgbench.models.conformance import Check, describe
+from cgbench.models.conformance import Check, describe, guarded, run_checks
 from cgbench.progress import Progress, silent
 from cgbench.samplers.conformance.checks import SAMPLER_CHECKS
 from cgbench.samplers.conformance.probe import SamplerProbe, equal_frequencies
@@ -94,26 +94,15 @@ def check_sampler(
         sequence_of(key)
     names = tuple(SAMPLER_CHECKS) if checks is None else tuple(checks)
     probe = SamplerProbe(sampler, systems, seed)
-    results: list[Check] = []
-    for index, name in enumerate(names):
-        results.append(run_sampler_check(name, probe))
-        progress("conformance", index + 1, len(names))
-        if name == "interface" and not results[-1].passed:
-            break
+    results = run_checks(names, lambda name: run_sampler_check(name, probe), progress)
     spec = getattr(sampler, "spec", None)
     return SamplerConformanceReport(
         sampler=getattr(spec, "name", type(sampler).__name__),
         systems=tuple(systems),
-        checks=tuple(results),
+        checks=results,
     )
 
 
 def run_sampler_check(name: str, probe: SamplerProbe) -> Check:
     """Run one check; a sampler that raises fails it."""
-    try:
-        return SAMPLER_CHECKS[name](probe)
-    except CgbenchError as error:
-        detail = error.message.replace("\n ", ";")
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
-        detail = f"the call failed: {type(error).__name__}: {error}"
-    return Check(name=name, passed=False, value=None, bound=None, detail=detail)
+    return guarded(name, lambda: SAMPLER_CHECKS[name](probe))
